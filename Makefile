@@ -1,0 +1,54 @@
+# The interpreter that the virtual environment is made with, and where it is made.
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.limask-installed
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test lint check demo format clean
+
+help:
+	@echo 'make venv     virtual environment in $(VENV) with the tested versions of everything'
+	@echo 'make test     run the tests (ARGS="-k mask -x" is passed on to pytest)'
+	@echo 'make lint     ruff check, ruff format --check, mypy'
+	@echo 'make check    lint and test'
+	@echo 'make format   sort imports, apply safe fixes, reformat'
+	@echo 'make demo     run the demo'
+	@echo 'make clean    remove builds and caches (not $(VENV))'
+	@echo
+	@echo 'PYTHON=python3.12 and VENV=folder choose the interpreter and the environment.'
+
+venv: $(STAMP)
+
+# pymarlzooplus is installed without its dependencies: setup.py says why.  pip would name them as
+# conflicts each time the environment is brought up to date, hence --no-warn-conflicts.
+$(STAMP): setup.py pyproject.toml constraints.txt
+	@echo 'Installing into $(VENV): several minutes and about 2.5 GB the first time.'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --no-warn-conflicts -c constraints.txt -e '.[dev,smax,pymarlzooplus,demo]'
+	@$(PIP) install --no-deps -c constraints.txt pymarlzooplus==1.1.0
+	@touch $@
+
+# The networks of the tests are tiny: with more threads torch spends its time on handing out work.
+test: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy limask
+
+check: lint test
+
+demo: venv
+	$(BIN)/limask demo
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.venv*' -not -path './$(VENV)/*' -prune -exec rm -rf {} +

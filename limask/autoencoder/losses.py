@@ -1,0 +1,56 @@
+"""Reconstruction losses."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Standardiser(nn.Module):
+    """Running mean and variance of each feature (Chan et al. 1979), kept in checkpoints.
+
+    Args:
+        width: D, the number of features.
+    """
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+    count: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.zeros(width))
+        self.register_buffer("count", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, values: torch.Tensor) -> None:
+        """Take in ``values`` (M, D); M may be 0."""
+        n_new = values.shape[0]
+        if n_new == 0:
+            return
+        total = self.count + n_new
+        delta = values.mean(dim=0) - self.mean
+        squares = (
+            self.variance * self.count
+            + values.var(dim=0, unbiased=False) * n_new
+            + delta.square() * self.count * n_new / total
+        )
+        self.mean += delta * n_new / total
+        self.variance.copy_(squares / total)
+        self.count.copy_(total)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """``values`` (..., D) with mean 0 and variance 1; a feature that never varied becomes 0."""
+        # The floor keeps a feature that has varied by rounding alone from being blown up.
+        return (values - self.mean) / (self.variance + 1e-4).sqrt()
+
+
+def mean_squared(errors: list[torch.Tensor]) -> torch.Tensor:
+    """Mean of the squares of all entries; each tensor (M_kind, D_kind), any of them empty.
+
+    Nothing to score gives 0 with a gradient of 0, never NaN.
+    """
+    n_entries = sum(error.numel() for error in errors)
+    total = torch.stack([error.square().sum() for error in errors]).sum()
+    return total / max(n_entries, 1)

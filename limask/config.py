@@ -1,0 +1,164 @@
+"""The ``lim:`` block of an algorithm's YAML as one frozen dataclass.
+
+Names of layouts, trunks, maskers and autoencoders are repeated here (and tested against the registries)
+so that a mistake is found before an environment exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from limask.errors import LimaskError
+
+LAYOUTS = ("auto", "smax", "smac", "flat")
+TRUNKS = ("fc", "entity")
+AUTOENCODERS = ("none", "entity")
+MASKERS = ("none", "random", "random_agent")
+
+#: Episodes in one SGD step where ``minibatches: auto`` divides the sampled batch.
+EPISODES_PER_STEP = 32
+
+
+def _option(default: Any, **allowed: Any) -> Any:
+    return dataclasses.field(default=default, metadata=allowed)
+
+
+@dataclasses.dataclass(frozen=True)
+class LimConfig:
+    """What limask adds to a host's run.
+
+    Attributes:
+        layout: which slice of an observation is which entity; ``auto`` takes it from the environment.
+        group_width: features per token where the layout is ``flat``.
+        trunk: ``fc`` (the host's RNN agent) or ``entity`` (invariant pooling, equivariant attack head).
+        autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner.
+        masker: which tokens are hidden from the autoencoder's view.
+        mask_ratio: expected share of the visible tokens that is hidden.
+        keep_at_least: visible tokens that stay visible in each agent's observation, where it has so many.
+        lambda_rec: weight of the reconstruction loss beside the TD loss.
+        detach_trunk: whether the reconstruction loss trains the decoder only.
+        decoder_dim: hidden width of the decoder.
+        decoder_lr: learning rate of the decoder's own optimiser.
+        td_lambda: λ of the TD(λ) targets; 0 is the one-step target.
+        minibatches: SGD steps made of one sampled batch; ``auto`` is one for every 32 episodes.
+    """
+
+    layout: str = _option("auto", choices=LAYOUTS)
+    group_width: int = _option(3, low=1)
+    trunk: str = _option("entity", choices=TRUNKS)
+    autoencoder: str = _option("entity", choices=AUTOENCODERS)
+    masker: str = _option("random", choices=MASKERS)
+    mask_ratio: float = _option(0.5, low=0.0, below=1.0)
+    keep_at_least: int = _option(1, low=1)
+    lambda_rec: float = _option(0.1, low=0.0)
+    detach_trunk: bool = _option(False)
+    decoder_dim: int = _option(64, low=1)
+    decoder_lr: float = _option(5e-4, above=0.0)
+    td_lambda: float = _option(0.0, low=0.0, high=1.0)
+    minibatches: int | Literal["auto"] = _option("auto", low=1, choices=("auto",))
+
+    @classmethod
+    def from_block(cls, block: object) -> LimConfig:
+        """Read a ``lim:`` block.
+
+        Raises:
+            LimaskError: the block is no mapping, a key is unknown, a value has the wrong type or is out
+                of range, or two values cannot go together; the message names the key, the value, what is
+                allowed and the nearest valid name.
+        """
+        if not isinstance(block, Mapping):
+            raise LimaskError(f"lim={block!r}: expected a block of options, as in limask's config/algs/qmix_lim.yaml")
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for key in block:
+            if key not in fields:
+                raise LimaskError(f"lim.{key} is no option{_nearest(key, fields)} (known: {', '.join(fields)})")
+        values = {key: _checked(fields[key], value) for key, value in block.items()}
+        config = cls(**values)
+        config._check_combinations()
+        return config
+
+    def _check_combinations(self) -> None:
+        if self.autoencoder == "none" and self.masker != "none":
+            raise LimaskError(
+                f"lim.masker={self.masker!r} with lim.autoencoder='none': nothing would use the mask; "
+                "set lim.masker='none' or lim.autoencoder='entity'"
+            )
+        if self.autoencoder == "none" and self.lambda_rec > 0:
+            raise LimaskError(
+                f"lim.lambda_rec={self.lambda_rec} with lim.autoencoder='none': there is nothing to "
+                "reconstruct; set lim.lambda_rec=0 or lim.autoencoder='entity'"
+            )
+
+    def check_layout(self, name: str, kinds: frozenset[str]) -> None:
+        """Refuse what a layout cannot carry; ``kinds`` are the kinds of entity that it knows.
+
+        Raises:
+            LimaskError: names both options and what to choose instead.
+        """
+        if self.masker != "none" and self.trunk == "fc" and not kinds:
+            raise LimaskError(
+                f"lim.masker={self.masker!r} with lim.trunk='fc' on layout {name!r}, which has no entities to "
+                "hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker='none'"
+            )
+        if self.masker == "random_agent" and "ally" not in kinds:
+            raise LimaskError(
+                f"lim.masker='random_agent' on layout {name!r}, which does not say which features show a "
+                "teammate; set lim.masker='random'"
+            )
+
+    def n_minibatches(self, batch_size: int) -> int:
+        """SGD steps for a sampled batch of ``batch_size`` episodes.
+
+        Raises:
+            LimaskError: the batch cannot be divided into so many.
+        """
+        steps = max(1, batch_size // EPISODES_PER_STEP) if self.minibatches == "auto" else self.minibatches
+        if steps > batch_size:
+            raise LimaskError(
+                f"lim.minibatches={steps} with batch_size={batch_size}: expected at most one SGD step per "
+                "sampled episode; lower lim.minibatches or raise batch_size"
+            )
+        return steps
+
+
+def _nearest(name: object, known: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
+    """``value`` in the field's type, or an error naming the key and what is allowed."""
+    allowed = field.metadata
+    choices = allowed.get("choices", ())
+    if isinstance(value, str) and choices:
+        if value not in choices:
+            raise LimaskError(
+                f"lim.{field.name}={value!r}: expected one of {', '.join(choices)}{_nearest(value, choices)}"
+            )
+        return value
+    kind = "number" if field.type == "float" else "integer" if str(field.type).startswith("int") else field.type
+    accepts = {"number": (int, float), "integer": (int,), "bool": (bool,), "str": ()}[kind]
+    if not isinstance(value, accepts) or (isinstance(value, bool) and kind != "bool"):
+        wanted = f"one of {', '.join(choices)}" if kind == "str" else f"true or false" if kind == "bool" else kind
+        raise LimaskError(f"lim.{field.name}={value!r} ({type(value).__name__}): expected {wanted}{_bounds(allowed)}")
+    if kind in ("number", "integer"):
+        inside = (
+            value >= allowed.get("low", value)
+            and value <= allowed.get("high", value)
+            and ("above" not in allowed or value > allowed["above"])
+            and ("below" not in allowed or value < allowed["below"])
+        )
+        if not inside:
+            raise LimaskError(f"lim.{field.name}={value!r}: expected {kind}{_bounds(allowed)}")
+    return float(value) if kind == "number" else value
+
+
+def _bounds(allowed: Mapping[str, Any]) -> str:
+    words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
+    parts = [f"{words[key]} {allowed[key]}" for key in words if key in allowed]
+    if "low" in allowed and "choices" in allowed:
+        parts.append(f"or {' or '.join(allowed['choices'])}")
+    return (" " + " and ".join(parts[:2]) + (" " + parts[2] if len(parts) > 2 else "")) if parts else ""

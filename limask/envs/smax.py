@@ -1,0 +1,390 @@
+"""SMAX (JaxMARL's StarCraft-like battles) for PyMARL-family hosts.
+
+SMAX is published by Rutherford et al., "JaxMARL: Multi-Agent RL Environments and Algorithms in JAX"
+(2023); the enemy team is its scripted ``HeuristicEnemySMAX``. ``SmaxVector`` steps many battles in one
+compiled call; ``SmaxEnv`` is one battle in the host's ``MultiAgentEnv`` interface.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from limask.errors import LimaskError
+
+#: SMAC's episode return is at most 20; SMAX's is at most 2 (1 for the damage, 1 for the victory).
+REWARD_SCALE = 10.0
+
+#: Scenarios of SMAC that jaxmarl does not list: unit types by SMAX's index (2 stalker, 3 zealot).
+EXTRA_SCENARIOS: Mapping[str, tuple[tuple[int, ...], int, int]] = {
+    "3s_vs_3z": ((2,) * 3 + (3,) * 3, 3, 3),
+    "3s_vs_4z": ((2,) * 3 + (3,) * 4, 3, 4),
+}
+
+ATTACK_MODES = ("closest", "random")
+
+
+class SmaxScenario(NamedTuple):
+    """Sizes of a scenario.
+
+    ``n_agents`` and ``n_enemies`` count units; ``own_width`` and ``unit_width`` count the features of an
+    agent's own block and of one other unit; ``n_moves`` counts the actions before the first attack.
+    """
+
+    n_agents: int
+    n_enemies: int
+    own_width: int
+    unit_width: int
+    n_moves: int
+
+    @property
+    def obs_size(self) -> int:
+        """Features of one agent's observation."""
+        return (self.n_agents - 1 + self.n_enemies) * self.unit_width + self.own_width
+
+
+class Observation(NamedTuple):
+    """What the battles show, before an action: arrays of B battles and N agents.
+
+    ``state`` (B, S) float32, ``obs`` (B, N, O) float32, ``avail_actions`` (B, N, A) int32.
+    """
+
+    state: np.ndarray
+    obs: np.ndarray
+    avail_actions: np.ndarray
+
+
+class Transition(NamedTuple):
+    """One step of B battles.
+
+    ``reward`` (B,) float32 on SMAC's scale, ``is_over`` (B,) bool, ``info`` of (B,) arrays:
+    ``battle_won``, ``episode_limit`` (bool), ``dead_allies``, ``dead_enemies`` (counts).
+    """
+
+    observation: Observation
+    reward: np.ndarray
+    is_over: np.ndarray
+    info: dict[str, np.ndarray]
+
+
+def _import_jaxmarl() -> tuple[Any, Any]:
+    # A battle is a few hundred small operations: a GPU or a thread pool only adds latency, and an
+    # accelerator's memory belongs to the learner. A choice of the user's own stands.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    )
+    try:
+        import jax
+        from jaxmarl.environments import smax
+    except ImportError as error:
+        raise LimaskError(
+            f"env=smax needs jax and jaxmarl, and importing them failed ({error}): "
+            "install them with `pip install 'limask[smax]'`"
+        ) from error
+    return jax, smax
+
+
+def _scenario(map_name: str) -> Any:
+    jax, smax = _import_jaxmarl()
+    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
+
+    for name, (types, n_allies, n_enemies) in EXTRA_SCENARIOS.items():
+        if name not in MAP_NAME_TO_SCENARIO:
+            unit_types = jax.numpy.array(types, dtype=jax.numpy.uint8)
+            smax.register_scenario(name, smax.Scenario(unit_types, n_allies, n_enemies, False, False))
+    if map_name not in MAP_NAME_TO_SCENARIO:
+        close = difflib.get_close_matches(str(map_name), MAP_NAME_TO_SCENARIO, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise LimaskError(
+            f"env_args.map_name={map_name!r} is no SMAX scenario{hint} "
+            f"(known: {', '.join(sorted(MAP_NAME_TO_SCENARIO))})"
+        )
+    return MAP_NAME_TO_SCENARIO[map_name]
+
+
+def scenario_sizes(map_name: str) -> SmaxScenario:
+    """Sizes of ``map_name``, without building a battle.
+
+    Raises:
+        LimaskError: jaxmarl is missing, or there is no such scenario.
+    """
+    scenario = _scenario(map_name)
+    _, smax = _import_jaxmarl()
+    env = smax.SMAX(scenario=scenario)
+    return SmaxScenario(
+        n_agents=int(env.num_allies),
+        n_enemies=int(env.num_enemies),
+        own_width=len(env.own_features),
+        unit_width=len(env.unit_features),
+        n_moves=int(env.num_movement_actions),
+    )
+
+
+class SmaxVector:
+    """B battles of one scenario, stepped in one compiled call.
+
+    Battle b is seeded by ``seeds[b]`` alone: it plays exactly as a ``SmaxEnv`` of that seed would.
+
+    Args:
+        map_name: any scenario of jaxmarl, ``3s_vs_3z`` or ``3s_vs_4z``.
+        seeds: one integer for each battle.
+        sight_range: factor on the sight range of every unit, on both sides (1 = as published).
+        see_enemy_actions: whether an enemy's last action is observed.
+        walls_cause_death: whether a unit that touches the border of the map dies.
+        attack_mode: how the scripted enemy chooses its target, ``closest`` or ``random``.
+
+    Raises:
+        LimaskError: jaxmarl is missing, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        map_name: str,
+        seeds: Sequence[int],
+        sight_range: float = 1.0,
+        see_enemy_actions: bool = True,
+        walls_cause_death: bool = True,
+        attack_mode: str = "closest",
+    ) -> None:
+        if isinstance(sight_range, bool) or not isinstance(sight_range, (int, float)) or sight_range <= 0:
+            raise LimaskError(f"env_args.sight_range={sight_range!r}: expected a factor above 0 (1 = as published)")
+        if attack_mode not in ATTACK_MODES:
+            raise LimaskError(f"env_args.attack_mode={attack_mode!r}: expected one of {', '.join(ATTACK_MODES)}")
+        scenario = _scenario(map_name)
+        self._jax, smax = _import_jaxmarl()
+        published = smax.SMAX(scenario=scenario)
+        self._env = smax.HeuristicEnemySMAX(
+            attack_mode=attack_mode,
+            scenario=scenario,
+            see_enemy_actions=bool(see_enemy_actions),
+            walls_cause_death=bool(walls_cause_death),
+            unit_type_sight_ranges=published.unit_type_sight_ranges * sight_range,
+        )
+        self.sizes = scenario_sizes(map_name)
+        self.batch_size = len(seeds)
+        self.n_agents = self.sizes.n_agents
+        self.n_actions = self.sizes.n_moves + self.sizes.n_enemies
+        # SMAX compares the number of steps before the step it has just made: battles last one more.
+        self.episode_limit = int(published.max_steps) + 1
+        self.obs_size = self.sizes.obs_size
+        self.state_size = int(published.state_size)
+        self._seed_keys(seeds)
+        self._reset = self._jax.jit(self._jax.vmap(self._reset_one))
+        self._step = self._jax.jit(self._jax.vmap(self._step_one))
+
+    def _seed_keys(self, seeds: Sequence[int]) -> None:
+        # numpy accepts seeds of up to 32 bits; so do jax's keys without 64-bit mode.
+        keys = [self._jax.random.PRNGKey(int(seed) % 2**32) for seed in seeds]
+        self._keys = self._jax.numpy.stack(keys)
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Restart every battle's stream of random numbers; takes effect at the next ``reset``."""
+        if len(seeds) != self.batch_size:
+            raise LimaskError(f"{len(seeds)} seeds given for {self.batch_size} battles")
+        self._seed_keys(seeds)
+
+    def reset(self) -> Observation:
+        """Start B new battles."""
+        self._keys, self._battles, observation = self._reset(self._keys)
+        return Observation(*(np.asarray(x) for x in observation))
+
+    def step(self, actions: np.ndarray) -> Transition:
+        """Step all battles once; ``actions`` (B, N) integers.
+
+        A battle that is over goes on being stepped (its outputs mean nothing) until the next ``reset``.
+        """
+        self._keys, self._battles, out = self._step(self._keys, self._battles, np.asarray(actions, np.int32))
+        observation, reward, is_over, info = self._jax.tree.map(np.asarray, out)
+        return Transition(Observation(*observation), reward, is_over, info)
+
+    # -- one battle; these are vmapped and compiled ---------------------------------------------------
+
+    def _reset_one(self, key: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
+        key, reset_key = self._jax.random.split(key)
+        obs, battle = self._env.reset(reset_key)
+        return key, battle, self._observe(obs, battle)
+
+    def _step_one(self, key: Any, battle: Any, actions: Any) -> tuple[Any, Any, Any]:
+        jnp = self._jax.numpy
+        key, step_key = self._jax.random.split(key)
+        chosen = {agent: actions[i] for i, agent in enumerate(self._env.agents)}
+        obs, battle, reward, done, _ = self._env.step_env(step_key, battle, chosen)
+        alive = battle.state.unit_alive
+        allies, enemies = alive[: self.n_agents], alive[self.n_agents :]
+        is_decided = ~allies.any() | ~enemies.any()
+        info = {
+            "battle_won": ~enemies.any() & allies.any(),
+            "episode_limit": done["__all__"] & ~is_decided,
+            "dead_allies": (~allies).sum(),
+            "dead_enemies": (~enemies).sum(),
+        }
+        team_reward = reward[self._env.agents[0]] * REWARD_SCALE
+        return key, battle, (self._observe(obs, battle), team_reward.astype(jnp.float32), done["__all__"], info)
+
+    def _observe(self, obs: Any, battle: Any) -> tuple[Any, Any, Any]:
+        jnp = self._jax.numpy
+        avail = self._env.get_avail_actions(battle)
+        stacked = jnp.stack([obs[agent] for agent in self._env.agents])
+        # Units pushed apart at the border may stand just outside the map: positions are clipped.
+        return (
+            self._global_state(battle.state),
+            jnp.clip(stacked, -1.0, 1.0).astype(jnp.float32),
+            jnp.stack([avail[agent] for agent in self._env.agents]).astype(jnp.int32),
+        )
+
+    def _global_state(self, battle: Any) -> Any:
+        """World state (S,) in [0, 1]: SMAX's own features with positions over the size of the map, weapon
+        cooldowns over the unit type's longest and never below 0 (raw, they fall for as long as a unit does
+        not shoot), and unit types over the largest type index."""
+        jnp, env = self._jax.numpy, self._env
+        n_units = env.num_allies + env.num_enemies
+        raw = env._env.get_world_state(battle)
+        n_own = n_units * len(env.own_features)
+        units = raw[:n_own].reshape(n_units, len(env.own_features))
+        size = jnp.array([env.map_width, env.map_height])
+        longest = env.unit_type_weapon_cooldowns[battle.unit_types]
+        units = units.at[:, 1:3].set(units[:, 1:3] / size)
+        units = units.at[:, 3].set(units[:, 3] / longest)
+        teams, types = raw[n_own : n_own + n_units], raw[n_own + n_units :]
+        types = types / (env.unit_type_bits - 1)
+        return jnp.clip(jnp.concatenate([units.reshape(-1), teams, types]), 0.0, 1.0).astype(jnp.float32)
+
+
+class SmaxEnv:
+    """One battle in the interface of PyMARL's ``MultiAgentEnv`` (``step`` returns three values).
+
+    Args:
+        map_name: see ``SmaxVector``.
+        seed: seeds the battles; ``None`` draws one from the operating system.
+        **options: the other options of ``SmaxVector``.
+
+    Raises:
+        LimaskError: see ``SmaxVector``; also for an option that does not exist.
+    """
+
+    def __init__(self, map_name: str, seed: int | None = None, **options: Any) -> None:
+        check_options(options)
+        seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
+        self._vector = SmaxVector(map_name, [seed], **options)
+        self.n_agents = self._vector.n_agents
+        self.episode_limit = self._vector.episode_limit
+        self._now: Observation | None = None
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[list[np.ndarray], np.ndarray]:
+        """Start a battle; returns the observations, a list of N arrays (O,), and the state (S,)."""
+        if seed is not None:
+            self._vector.seed([seed])
+        self._now = self._vector.reset()
+        return self.get_obs(), self.get_state()
+
+    def step(self, actions: Sequence[int]) -> tuple[float, bool, dict[str, Any]]:
+        """Act with N integers; returns the team's reward, whether the battle is over, and its info."""
+        chosen = np.asarray([int(action) for action in actions])[None]
+        transition = self._vector.step(chosen)
+        self._now = transition.observation
+        is_over = bool(transition.is_over[0])
+        return float(transition.reward[0]), is_over, episode_info(transition, 0) if is_over else {}
+
+    def _current(self) -> Observation:
+        if self._now is None:
+            raise LimaskError("SMAX was observed before its first reset(): call reset() first")
+        return self._now
+
+    def get_obs(self) -> list[np.ndarray]:
+        """Observations of all agents, a list of N arrays (O,)."""
+        return list(self._current().obs[0])
+
+    def get_obs_agent(self, agent_id: int) -> np.ndarray:
+        """Observation (O,) of one agent."""
+        return self._current().obs[0, agent_id]
+
+    def get_obs_size(self) -> int:
+        """O, the number of features of an observation."""
+        return self._vector.obs_size
+
+    def get_state(self) -> np.ndarray:
+        """Global state (S,)."""
+        return self._current().state[0]
+
+    def get_state_size(self) -> int:
+        """S, the number of features of the state."""
+        return self._vector.state_size
+
+    def get_avail_actions(self) -> list[np.ndarray]:
+        """Available actions of all agents, a list of N arrays (A,) of 0 and 1."""
+        return list(self._current().avail_actions[0])
+
+    def get_avail_agent_actions(self, agent_id: int) -> np.ndarray:
+        """Available actions (A,) of one agent."""
+        return self._current().avail_actions[0, agent_id]
+
+    def get_total_actions(self) -> int:
+        """A, the number of actions of an agent."""
+        return self._vector.n_actions
+
+    def get_env_info(self) -> dict[str, int]:
+        """Sizes that the host builds its networks and its replay buffer from."""
+        return env_info(self._vector)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Statistics beside those in ``info``: none."""
+        return {}
+
+    def get_print_info(self) -> None:
+        """Nothing to print (asked for by pymarlzooplus at every step)."""
+
+    def seed(self, seed: int | None = None) -> None:
+        """Restart the stream of random numbers."""
+        if seed is not None:
+            self._vector.seed([seed])
+
+    def render(self) -> None:
+        """SMAX draws nothing inside a host's run loop."""
+
+    def save_replay(self) -> None:
+        """SMAX saves no replays inside a host's run loop."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse an ``env_args`` key that SMAX does not have.
+
+    Raises:
+        LimaskError: names the key, the known ones and the nearest.
+    """
+    known = ("map_name", "seed", "sight_range", "see_enemy_actions", "walls_cause_death", "attack_mode")
+    for key in options:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise LimaskError(f"env_args.{key} is no option of env=smax{hint} (known: {', '.join(known)})")
+
+
+def env_info(vector: SmaxVector) -> dict[str, int]:
+    """Sizes in the form of PyMARL's ``get_env_info``."""
+    return {
+        "state_shape": vector.state_size,
+        "obs_shape": vector.obs_size,
+        "n_actions": vector.n_actions,
+        "n_agents": vector.n_agents,
+        "episode_limit": vector.episode_limit,
+    }
+
+
+def episode_info(transition: Transition, battle: int) -> dict[str, Any]:
+    """Statistics of one finished battle, as Python numbers, keyed as SMAC keys them.
+
+    ``episode_limit`` is present only where time ran out: hosts then treat the last step as a cut and not
+    as the end of the battle.
+    """
+    info = {key: value[battle].item() for key, value in transition.info.items()}
+    if not info["episode_limit"]:
+        del info["episode_limit"]
+    return info

@@ -1,0 +1,1 @@
+"""Experiments: launching trainings, reading what hosts wrote, metrics, plots."""

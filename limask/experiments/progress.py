@@ -1,0 +1,133 @@
+"""How far trainings are: read from sacred's files, shown on a terminal or as plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from limask.experiments.jobs import Job
+from limask.experiments.sacred_files import Curve, latest_run, read_curves
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+#: Seconds between two plain lines of an arm.
+LINE_SECONDS = 30.0
+
+# The speed is that of the last minute, for learning starts only when the first batch is full: sacred
+# writes every 10 seconds.
+_N_SIGHTINGS = 7
+
+
+class Progress(NamedTuple):
+    """Where an arm stands; what is not known yet is None.
+
+    ``steps`` are environment steps, ``speed`` is environment steps per second, ``win_rate`` that of the last
+    test in [0, 1], ``seconds_left`` an estimate until the last step.
+    """
+
+    phase: str
+    steps: int = 0
+    speed: float | None = None
+    win_rate: float | None = None
+    seconds_left: float | None = None
+
+
+class ArmWatch:
+    """Follows the training of one arm, whose job bears the arm's name."""
+
+    def __init__(self, job: Job, results: Path, map_name: str, t_max: int) -> None:
+        self.job = job
+        self.t_max = t_max
+        self._results, self._map_name = results, map_name
+        self._sightings: deque[tuple[float, float]] = deque(maxlen=_N_SIGHTINGS)
+        self._win_rate: float | None = None
+
+    def look(self) -> Progress:
+        """Read what is there now."""
+        if not self.job.is_started:
+            return Progress("waiting")
+        self._read()
+        if not self.job.is_running:
+            return Progress(f"took {clock(self.job.seconds)}", self.t_max, None, self._win_rate)
+        if not self._sightings:
+            return Progress("starting")
+        (time_0, steps_0), (time_1, steps_1) = self._sightings[0], self._sightings[-1]
+        if time_1 == time_0:
+            return Progress("training", int(steps_1), None, self._win_rate, None)
+        speed = (steps_1 - steps_0) / (time_1 - time_0)
+        left = (self.t_max - steps_1) / speed - (time.monotonic() - time_1)
+        # After the last step the host waits for its threads and draws its own plots.
+        if left <= 0:
+            return Progress("ending", int(steps_1), speed, self._win_rate)
+        return Progress("training", int(steps_1), speed, self._win_rate, left)
+
+    def _read(self) -> None:
+        run = latest_run(self._results, self.job.name, self._map_name)
+        curves = read_curves(run) if run else {}
+        training, tests = (curves.get(name, Curve()) for name in ("return_mean", "test_battle_won_mean"))
+        if tests.values:
+            self._win_rate = tests.values[-1]
+        if training.steps and (not self._sightings or training.steps[-1] > self._sightings[-1][1]):
+            self._sightings.append((time.monotonic(), training.steps[-1]))
+
+
+@contextmanager
+def shown(watches: Sequence[ArmWatch], console: Console) -> Iterator[Callable[[], None]]:
+    """Yield a function that looks at all arms and shows what has changed."""
+    if not console.is_interactive:
+        yield _Lines(watches).show
+        return
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda: live.update(_grid(watches), refresh=True)
+
+
+def _grid(watches: Sequence[ArmWatch]) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Column, Table
+
+    grid = Table.grid("", "", *(Column(justify="right") for _ in range(4)), padding=(0, 1))
+    for watch in watches:
+        now = watch.look()
+        bar = ProgressBar(total=watch.t_max, completed=now.steps, width=20)
+        grid.add_row(watch.job.name, bar, *_texts(now))
+    return grid
+
+
+def _texts(now: Progress) -> tuple[str, str, str, str]:
+    return (
+        f"{now.steps:,} steps",
+        "" if now.speed is None else f"{now.speed:,.0f}/s",
+        "" if now.win_rate is None else f"{now.win_rate:.0%} won",
+        f"{clock(now.seconds_left)} left" if now.seconds_left else now.phase,
+    )
+
+
+class _Lines:
+    """One line per arm when its phase changes, and every ``LINE_SECONDS`` while it trains."""
+
+    def __init__(self, watches: Sequence[ArmWatch]) -> None:
+        self._watches = watches
+        self._said = [("waiting", 0.0)] * len(watches)
+
+    def show(self) -> None:
+        for i, watch in enumerate(self._watches):
+            now, (phase, at) = watch.look(), self._said[i]
+            is_due = now.phase == "training" and time.monotonic() - at >= LINE_SECONDS
+            if now.phase != phase or is_due:
+                self._said[i] = (now.phase, time.monotonic())
+                print(f"{watch.job.name}: {', '.join(filter(None, _texts(now)))}", flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds: ``1:02:03``, ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

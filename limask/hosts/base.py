@@ -1,0 +1,114 @@
+"""What limask needs of a host, and how its parts enter the host's registries.
+
+Only this package knows a host's names. A host family is a subclass of ``Host`` that fills in how it differs.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from limask import layouts
+from limask.agent import AgentSpec, LimAgent
+from limask.config import LimConfig
+from limask.controller import LimMac
+from limask.envs.smax import SmaxEnv
+from limask.learner import LimLearner
+from limask.runners.vector import VectorRunner
+
+
+class Host:
+    """A PyMARL-family run loop whose modules are importable.
+
+    Attributes:
+        name: what messages call it.
+        prefix: prefix of its modules, ``""`` in a checkout with a flat ``src/``.
+    """
+
+    name: str
+    prefix: str = ""
+
+    def module(self, name: str) -> Any:
+        """Import one of the host's modules."""
+        return importlib.import_module(self.prefix + name)
+
+    # -- how the families differ ----------------------------------------------------------------------
+
+    def hidden_dim(self, args: Any) -> int:
+        """H, under the family's name for it."""
+        return int(args.hidden_dim)
+
+    def update_targets(self, learner: Any, episode_num: int) -> None:
+        """Count one SGD step, and move the target networks if it is time."""
+        raise NotImplementedError
+
+    def actions_of(self, chosen: Any) -> torch.Tensor:
+        """Actions (B, N) in what the family's ``select_actions`` returns."""
+        raise NotImplementedError
+
+    def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
+        """What the family's ``runner.run`` returns."""
+        raise NotImplementedError
+
+    def smax_env(self) -> Callable[..., Any]:
+        """Builds one SMAX battle as the family's runners expect it."""
+        raise NotImplementedError
+
+    # -- registration ---------------------------------------------------------------------------------
+
+    def register(self) -> None:
+        """Add limask's agent, controller, learner, runner and environment to the host's registries."""
+        runners = self.module("runners").REGISTRY
+        base_runner, base_learner = runners["parallel"], self.module("learners").REGISTRY["q_learner"]
+        base_mac = self.module("controllers").REGISTRY["basic_mac"]
+        self.module("modules.agents").REGISTRY["lim"] = self.build_agent
+        self.module("controllers").REGISTRY["lim_mac"] = self._join("LimMac", LimMac, base_mac)
+        self.module("learners").REGISTRY["lim_learner"] = self._join("LimLearner", LimLearner, base_learner)
+        self.module("envs").REGISTRY["smax"] = self.smax_env()
+        runners["vector"] = self._join("VectorRunner", VectorRunner, base_runner)
+        for name, runner in runners.items():
+            runners[name] = self._checked(runner)
+
+    def _join(self, name: str, mixin: type, base: type) -> type:
+        return type(name, (mixin, base), {"host": self, "__module__": __name__})
+
+    def _checked(self, runner: Callable[..., Any]) -> Callable[..., Any]:
+        """``runner``, refusing a bad ``lim:`` block before it builds an environment."""
+
+        @functools.wraps(runner)
+        def build(args: Any, logger: Any) -> Any:
+            if hasattr(args, "lim"):
+                config = LimConfig.from_block(args.lim)
+                layouts.known_layout(config, args.env, args.env_args)
+                config.n_minibatches(args.batch_size)
+            return runner(args=args, logger=logger)
+
+        return build
+
+    def build_agent(self, input_size: int, args: Any) -> LimAgent:
+        """The agent in the form in which hosts build theirs."""
+        config = LimConfig.from_block(args.lim)
+        spec = AgentSpec(
+            n_agents=args.n_agents,
+            n_actions=args.n_actions,
+            hidden_dim=self.hidden_dim(args),
+            has_last_action=bool(args.obs_last_action),
+            has_agent_id=bool(args.obs_agent_id),
+            is_recurrent=bool(getattr(args, "use_rnn", True)),
+        )
+        obs_size = input_size - spec.input_size(0)
+        return LimAgent(spec, config, layouts.resolve(config, args.env, args.env_args, obs_size))
+
+
+class FiveTupleSmaxEnv(SmaxEnv):
+    """SMAX for hosts whose ``env.step`` returns (observations, reward, terminated, truncated, info)."""
+
+    def step(self, actions: Any) -> Any:
+        """See ``SmaxEnv.step``."""
+        reward, is_over, info = super().step(actions)
+        # These hosts read a cut off ``info["episode_limit"]``; ``terminated`` ends the episode either way.
+        return self.get_obs(), reward, is_over, False, info

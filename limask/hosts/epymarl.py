@@ -1,0 +1,54 @@
+"""EPyMARL (a checkout with a flat ``src/``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from limask.errors import LimaskError
+from limask.hosts.base import FiveTupleSmaxEnv, Host
+
+
+class TauHost(Host):
+    """EPyMARL and its forks: target updates counted in SGD steps, or soft."""
+
+    def update_targets(self, learner: Any, episode_num: int) -> None:
+        """See ``Host.update_targets``."""
+        interval_or_tau = learner.args.target_update_interval_or_tau
+        learner.training_steps += 1
+        if interval_or_tau <= 1.0:
+            learner._update_targets_soft(interval_or_tau)
+        elif (learner.training_steps - learner.last_target_update_step) / interval_or_tau >= 1.0:
+            learner._update_targets_hard()
+            learner.last_target_update_step = learner.training_steps
+
+
+class EpymarlHost(TauHost):
+    """EPyMARL at its current head."""
+
+    name = "EPyMARL"
+
+    def actions_of(self, chosen: Any) -> torch.Tensor:
+        """See ``Host.actions_of``."""
+        return chosen
+
+    def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
+        """See ``Host.episodes_of_run``."""
+        return batch
+
+    def smax_env(self) -> Callable[..., Any]:
+        """See ``Host.smax_env``."""
+        return smax_env
+
+
+def smax_env(common_reward: bool = True, reward_scalarisation: str = "sum", **env_args: Any) -> FiveTupleSmaxEnv:
+    """One SMAX battle; its reward is the team's.
+
+    Raises:
+        LimaskError: individual rewards were asked for, which SMAX does not have.
+    """
+    if not common_reward:
+        raise LimaskError("env=smax with common_reward=False: SMAX rewards the team; set common_reward=True")
+    return FiveTupleSmaxEnv(**env_args)

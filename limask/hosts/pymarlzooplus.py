@@ -1,0 +1,30 @@
+"""pymarlzooplus (a fork of EPyMARL that lives in site-packages)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from limask.envs.smax import SmaxEnv
+from limask.hosts.epymarl import TauHost
+
+
+class PymarlzooplusHost(TauHost):
+    """pymarlzooplus 1.1."""
+
+    name = "pymarlzooplus"
+    prefix = "pymarlzooplus."
+
+    def actions_of(self, chosen: Any) -> torch.Tensor:
+        """See ``Host.actions_of``."""
+        return chosen[0]
+
+    def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
+        """See ``Host.episodes_of_run``."""
+        return batch, returns
+
+    def smax_env(self) -> Callable[..., Any]:
+        """See ``Host.smax_env``."""
+        return SmaxEnv

@@ -1,0 +1,84 @@
+"""The block of limask's in a host's registry file, between two marker lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from limask.errors import LimaskError
+from limask.install.manifest import MANIFEST, Manifest, sha256_of
+
+START = b"# >>> limask >>>"
+END = b"# <<< limask <<<"
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A registry file cut at the marker lines; ``block`` is empty where there is none."""
+
+    before: bytes
+    block: bytes
+    after: bytes
+
+
+def split_at_block(path: Path) -> _Split:
+    """Cut a registry file around its limask block.
+
+    Raises:
+        LimaskError: the marker lines are not one start followed by one end.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    starts = [i for i, line in enumerate(lines) if line.strip() == START]
+    ends = [i for i, line in enumerate(lines) if line.strip() == END]
+    if not starts and not ends:
+        return _Split(b"".join(lines), b"", b"")
+    if not ends:
+        wrong = "a start marker without an end marker"
+    elif not starts:
+        wrong = "an end marker without a start marker"
+    elif len(starts) > 1 or len(ends) > 1:
+        wrong = f"{len(starts)} start markers and {len(ends)} end markers"
+    elif ends[0] < starts[0]:
+        wrong = "the end marker is above the start marker"
+    else:
+        first, last = starts[0], ends[0] + 1
+        return _Split(*(b"".join(part) for part in (lines[:first], lines[first:last], lines[last:])))
+    raise LimaskError(
+        f"{path}: the limask block is damaged: {wrong}; expected one {START.decode()!r} line and "
+        f"one {END.decode()!r} line below it; delete the rest of the block by hand and run again; "
+        "nothing was changed"
+    )
+
+
+def block_digest(block: bytes) -> str:
+    """Hash a block in a way that survives a change of the file's newline style."""
+    return sha256_of(b"\n".join(block.splitlines()))
+
+
+def block_state(path: Path, manifest: Manifest | None) -> str:
+    try:
+        block = split_at_block(path).block
+    except LimaskError as error:
+        return f"damaged ({error})"
+    if not block:
+        return "missing"
+    recorded = manifest is None or block_digest(block) == manifest.block_sha256
+    return "ok" if recorded else "edited"
+
+
+def vouched(path: Path, block: bytes, manifest: Manifest | None) -> Manifest:
+    """Return the manifest that records exactly this block.
+
+    Raises:
+        LimaskError: there is none, or the block is not what it records.
+    """
+    if manifest is None:
+        wrong = f"there is a limask block that no {MANIFEST} records"
+    elif block_digest(block) != manifest.block_sha256:
+        wrong = "the limask block was edited by hand"
+    else:
+        return manifest
+    raise LimaskError(
+        f"{path}: {wrong}; expected the text that `limask install` wrote; restore it, or delete "
+        "the block with both of its marker lines, and run again; nothing was changed"
+    )

@@ -1,0 +1,156 @@
+"""What an install or an uninstall would change, worked out before anything is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from limask import resources
+from limask.errors import LimaskError
+from limask.install.block import END, START, block_digest, split_at_block, vouched
+from limask.install.manifest import REGISTRY_FILE, Manifest, file_state, sha256_of
+
+_THIN_FILES = ("modules/maskers/__init__.py",)
+_PAST = {"add": "added", "replace": "replaced", "remove": "removed", "keep": "kept"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change: write ``data``, or add or remove a file or folder, or (keep) only a remark."""
+
+    verb: str
+    what: str
+    path: Path
+    data: bytes | None = None
+    folder: bool = False
+
+    def line(self, dry_run: bool) -> str:
+        return f"would {self.verb} {self.what}" if dry_run else f"{_PAST[self.verb]} {self.what}"
+
+
+def _payload() -> dict[str, bytes]:
+    """Return the files that belong in a checkout, by their path in it."""
+    config, patch = resources.config_dir(), resources.src_patch_dir()
+    files = {
+        f"src/config/{kind}/{path.name}": path.read_bytes()
+        for kind in ("algs", "envs")
+        for path in sorted((config / kind).glob("*.yaml"))
+    }
+    return files | {f"src/{name}": (patch / name).read_bytes() for name in _THIN_FILES}
+
+
+def plan_install(root: Path, old: Manifest | None, version: str) -> tuple[list[Step], Manifest]:
+    payload = _payload()
+    recorded = old.files if old else {}
+    steps = _missing_folders(root, payload)
+    directories = {step.path.relative_to(root).as_posix() for step in steps}
+    digests = {}
+    for name, data in payload.items():
+        file_steps, digests[name] = _plan_file(root, name, data, recorded.get(name))
+        steps += file_steps
+    for name, digest in recorded.items():
+        if name not in payload:  # an earlier limask had it, this one no longer does
+            steps += _plan_removal(root, name, digest)
+    block_steps, block_digest, newline_added = _plan_block(root, old)
+    new = Manifest(
+        version=version,
+        files=digests,
+        block_sha256=block_digest,
+        newline_added=newline_added,
+        directories=sorted(directories.union(old.directories if old else ())),
+    )
+    return [*steps, *block_steps], new
+
+
+def _missing_folders(root: Path, names: Iterable[str]) -> list[Step]:
+    """Plan the folders that the files need, outer folders first."""
+    folders = {root / parent for name in names for parent in PurePosixPath(name).parents}
+    for folder in folders:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise LimaskError(f"{folder} is in the way: expected a folder; nothing was changed")
+    missing = sorted(folder for folder in folders if not folder.exists())
+    return [Step("add", f"{f.relative_to(root).as_posix()}/", f, folder=True) for f in missing]
+
+
+def _plan_file(root: Path, name: str, data: bytes, recorded: str | None) -> tuple[list[Step], str]:
+    """Plan one payload file; returns also the hash that the manifest has to carry."""
+    path, wanted = root / name, sha256_of(data)
+    if not os.path.lexists(path):
+        return [Step("add", name, path, data)], wanted
+    if recorded is None:
+        raise LimaskError(
+            f"{path} exists and is not limask's; expected no file of that name; rename or remove "
+            "it and run again; nothing was changed"
+        )
+    state = file_state(path, recorded)
+    if state == "ok":
+        return ([Step("replace", name, path, data)] if recorded != wanted else []), wanted
+    if file_state(path, wanted) == "ok":
+        return [], wanted
+    return [Step("keep", f"{name}: you edited it", path)], recorded
+
+
+def _plan_block(root: Path, old: Manifest | None) -> tuple[list[Step], str, bool]:
+    """Plan the registry block; returns also its hash and whether a newline goes before it."""
+    path = root / REGISTRY_FILE
+    found = split_at_block(path)
+    body = (resources.src_patch_dir() / "learners/__init__.py.block").read_bytes()
+    text = b"".join((found.before, found.after))
+    newline = b"\r\n" if text.count(b"\r\n") * 2 > text.count(b"\n") else b"\n"
+    block = b"".join(line + newline for line in (START, *body.splitlines(), END))
+    what = f"the limask block in {REGISTRY_FILE}"
+    if not found.block:
+        gap = b"" if found.before.endswith(b"\n") else newline
+        step = Step("add", what, path, found.before + gap + block)
+        return [step], block_digest(block), bool(gap)
+    recorded = vouched(path, found.block, old)
+    if block_digest(found.block) == block_digest(block):
+        return [], recorded.block_sha256, recorded.newline_added
+    step = Step("replace", what, path, found.before + block + found.after)
+    return [step], block_digest(block), recorded.newline_added
+
+
+def plan_uninstall(root: Path, manifest: Manifest) -> list[Step]:
+    path = root / REGISTRY_FILE
+    found = split_at_block(path)
+    if found.block:
+        vouched(path, found.block, manifest)
+        before = found.before
+        if manifest.newline_added and not found.after:
+            before = before.removesuffix(b"\n").removesuffix(b"\r")
+        what = f"the limask block from {REGISTRY_FILE}"
+        # Written, not removed: the file itself is the host's.
+        steps = [Step("remove", what, path, before + found.after)]
+    else:
+        steps = [Step("keep", f"{REGISTRY_FILE} as it is: the limask block is gone", path)]
+    for name, digest in manifest.files.items():
+        steps += _plan_removal(root, name, digest)
+    gone = {step.path for step in steps if step.verb == "remove"}
+    for name in sorted(manifest.directories, reverse=True):
+        folder = root / name
+        if not folder.is_dir() or folder.is_symlink():
+            continue
+        left = sorted(entry.name for entry in folder.iterdir() if entry not in gone)
+        if left:
+            steps.append(Step("keep", f"{name}/: it holds {', '.join(left)}", folder))
+        else:
+            steps.append(Step("remove", f"{name}/", folder, folder=True))
+            gone.add(folder)
+    return steps
+
+
+def _plan_removal(root: Path, name: str, digest: str) -> list[Step]:
+    """Plan the removal of a file of limask's, with what Python compiled from it."""
+    path = root / name
+    state = file_state(path, digest)
+    if state == "edited":
+        return [Step("keep", f"{name}: you edited it, limask no longer tracks it", path)]
+    cache = path.parent / "__pycache__"
+    compiled = sorted(cache.glob(f"{path.stem}.*.pyc")) if path.suffix == ".py" else []
+    steps = [Step("remove", name, path)] if state == "ok" else []
+    steps += [Step("remove", pyc.relative_to(root).as_posix(), pyc) for pyc in compiled]
+    if compiled and set(cache.iterdir()) == set(compiled):
+        steps.append(Step("remove", f"{cache.relative_to(root).as_posix()}/", cache, folder=True))
+    return steps

@@ -1,0 +1,46 @@
+"""Episodes of different lengths without their padding.
+
+Axes: B episodes, T time steps, M filled steps of all episodes, P transitions.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+class Packing:
+    """The filled steps of B episodes in the order of torch's packed sequences: by time step, and within one
+    time step by length of the episode, longest first.
+
+    Args:
+        is_filled: (B, T) bool; each episode's filled steps are its first ones.
+    """
+
+    def __init__(self, is_filled: torch.Tensor) -> None:
+        n_episodes, n_steps = is_filled.shape
+        lengths = is_filled.sum(dim=1)
+        order = lengths.argsort(descending=True, stable=True)
+        by_time = is_filled[order].t()
+        steps, ranks = by_time.nonzero(as_tuple=True)
+        self.shape = (n_episodes, n_steps)
+        #: (M,) index of each packed step in the flattened (B · T) steps.
+        self.index = order[ranks] * n_steps + steps
+        per_step = by_time.sum(dim=1)
+        #: Episodes that have a step t, for each t that any has.
+        self.counts: list[int] = [count for count in per_step.tolist() if count]
+        # A step of episode rank r at time t is followed, one time step later, by the one at the same rank.
+        has_next = by_time[1:][steps.clamp(max=n_steps - 2), ranks] & (steps < n_steps - 1)
+        offsets = torch.cat([per_step.new_zeros(1), per_step.cumsum(0)])
+        #: (P,) packed indices of the states that transitions start from and lead to.
+        self.starts = has_next.nonzero().squeeze(1)
+        self.ends = offsets[steps[self.starts] + 1] + ranks[self.starts]
+
+    def pack(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, T, …) → (M, …)."""
+        return values.flatten(0, 1).index_select(0, self.index)
+
+    def unpack(self, values: torch.Tensor) -> torch.Tensor:
+        """(M, …) → (B, T, …), zero where nothing is filled."""
+        n_episodes, n_steps = self.shape
+        padded = values.new_zeros((n_episodes * n_steps, *values.shape[1:]))
+        return padded.index_copy(0, self.index, values).unflatten(0, (n_episodes, n_steps))

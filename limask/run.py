@@ -1,0 +1,110 @@
+"""``limask run``: a host's own main with limask registered in memory; nothing of the host is edited."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import sacred.observers
+
+from limask import resources
+from limask.errors import LimaskError
+from limask.hosts import EpymarlHost, PymarlzooplusHost
+
+PYMARLZOOPLUS = "pymarlzooplus"
+
+
+def run_host(host: str, arguments: list[str], results: Path) -> None:
+    """Run the main of ``host`` with ``arguments``, as its own command line would.
+
+    Args:
+        host: ``pymarlzooplus``, or the path of a checkout.
+        arguments: ``--config=…``, ``--env-config=…`` and sacred's ``with …``; a config of limask's needs
+            no file in the host.
+        results: folder for everything the run writes.
+
+    Raises:
+        LimaskError: no such host; nothing has been run.
+        SystemExit: the host ended with a status of its own.
+    """
+    results = results.resolve()
+    if host == PYMARLZOOPLUS:
+        if importlib.util.find_spec(PYMARLZOOPLUS) is None:
+            raise LimaskError(
+                "--host=pymarlzooplus, and that package is not installed: `pip install 'limask[pymarlzooplus]'` "
+                "and then `pip install --no-deps pymarlzooplus==1.1.0`"
+            )
+        config_root = Path(str(importlib.util.find_spec(PYMARLZOOPLUS).origin)).parent / "config"  # type: ignore[union-attr]
+        arguments = _resolve_configs(arguments, config_root)
+        _redirect_results(results)
+        _run_pymarlzooplus(arguments)
+    else:
+        source = _source_folder(Path(host))
+        arguments = _resolve_configs(arguments, source / "config")
+        _redirect_results(results)
+        _run_checkout(source, _with_override(arguments, f"local_results_path={results}"))
+
+
+def _run_pymarlzooplus(arguments: list[str]) -> None:
+    PymarlzooplusHost().register()
+    from pymarlzooplus.main import pymarlzooplus
+
+    pymarlzooplus(["pymarlzooplus/main.py", *arguments])
+
+
+def _run_checkout(source: Path, arguments: list[str]) -> None:
+    sys.path.insert(0, str(source))
+    EpymarlHost().register()
+    main = str(source / "main.py")
+    sys.argv = [main, *arguments]
+    runpy.run_path(main, run_name="__main__")
+
+
+def _source_folder(checkout: Path) -> Path:
+    source = checkout.resolve() / "src"
+    if not (source / "main.py").is_file():
+        raise LimaskError(
+            f"--host={checkout}: expected pymarlzooplus, or the folder of a checkout with src/main.py in it"
+        )
+    return source
+
+
+def _resolve_configs(arguments: list[str], config_root: Path) -> list[str]:
+    """Give the full path of each config that limask has and the host has not."""
+    resolved = []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        folder = {"--config": "algs", "--env-config": "envs"}.get(name)
+        if folder and value and not os.path.isabs(value):
+            ours = resources.config_dir() / folder / f"{value}.yaml"
+            if not (config_root / folder / f"{value}.yaml").is_file():
+                if not ours.is_file():
+                    known = sorted({p.stem for d in (ours.parent, config_root / folder) for p in d.glob("*.yaml")})
+                    raise LimaskError(f"{argument}: no such config (known: {', '.join(known)})")
+                argument = f"{name}={ours.with_suffix('')}"
+        resolved.append(argument)
+    for name in ("--config", "--env-config"):
+        if not any(argument.startswith(f"{name}=") for argument in arguments):
+            raise LimaskError(f"{name}=… is missing: as in `limask run --host pymarlzooplus --config=qmix_lim --env-config=smax`")
+    return resolved
+
+
+def _with_override(arguments: list[str], override: str) -> list[str]:
+    return [*arguments, override] if "with" in arguments else [*arguments, "with", override]
+
+
+def _redirect_results(results: Path) -> None:
+    """Hosts choose a folder named ``results`` beside their own code: put ours in its place."""
+    original = sacred.observers.FileStorageObserver
+
+    class RedirectedObserver(original):  # type: ignore[misc, valid-type]
+        def __init__(self, basedir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+            parts = Path(basedir).parts
+            below = parts[len(parts) - parts[::-1].index("results") :] if "results" in parts else parts[-1:]
+            super().__init__(results.joinpath(*below), *args, **kwargs)
+
+    sacred.observers.FileStorageObserver = RedirectedObserver

@@ -1,0 +1,1 @@
+"""Runners that limask brings to a host, host-blind."""

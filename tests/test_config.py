@@ -1,0 +1,306 @@
+"""The ``lim:`` block: what is accepted, what is refused, and whether the message helps."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from limask import autoencoder, layouts, masking, resources
+from limask.config import AUTOENCODERS, LAYOUTS, MASKERS, LimConfig
+from limask.errors import LimaskError
+
+OPTIONS = [field.name for field in dataclasses.fields(LimConfig)]
+
+# Key, refused value, and what the message has to say beside the key and the value.
+REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
+    ("layout", "smaxx", (*LAYOUTS, "did you mean 'smax'")),
+    ("layout", 3, LAYOUTS),
+    ("layout", None, LAYOUTS),
+    ("group_width", 0, ("integer", "at least 1")),
+    ("group_width", 3.0, ("integer", "at least 1")),
+    ("group_width", [3], ("integer", "at least 1")),
+    ("group_width", True, ("integer", "at least 1")),
+    ("trunk", "entty", ("fc, entity", "did you mean 'entity'")),
+    ("trunk", ["fc"], ("fc, entity",)),
+    ("autoencoder", "entities", ("none, entity", "did you mean 'entity'")),
+    ("autoencoder", None, ("none, entity",)),
+    ("masker", "randon", (*MASKERS, "did you mean 'random'")),
+    ("masker", "random-agent", (*MASKERS, "did you mean 'random_agent'")),
+    ("masker", None, MASKERS),
+    ("masker", False, MASKERS),
+    ("mask_ratio", 1.0, ("number", "at least 0.0", "below 1.0")),
+    ("mask_ratio", 1, ("number", "at least 0.0", "below 1.0")),
+    ("mask_ratio", -0.01, ("number", "at least 0.0", "below 1.0")),
+    ("mask_ratio", "0.5", ("number", "at least 0.0", "below 1.0")),
+    ("mask_ratio", float("nan"), ("number", "at least 0.0", "below 1.0")),
+    ("keep_at_least", 0, ("integer", "at least 1")),
+    ("keep_at_least", 1.5, ("integer", "at least 1")),
+    ("lambda_rec", -0.1, ("number", "at least 0.0")),
+    ("lambda_rec", None, ("number", "at least 0.0")),
+    ("lambda_rec", True, ("number", "at least 0.0")),
+    ("lambda_rec", float("nan"), ("number", "at least 0.0")),
+    ("lambda_rec", float("inf"), ("number", "at least 0.0")),
+    ("detach_trunk", 1, ("true or false",)),
+    ("detach_trunk", "true", ("true or false",)),
+    ("detach_trunk", None, ("true or false",)),
+    ("decoder_dim", 0, ("integer", "at least 1")),
+    ("decoder_dim", "64", ("integer", "at least 1")),
+    ("decoder_lr", 0, ("number", "above 0")),
+    ("decoder_lr", -1e-4, ("number", "above 0")),
+    ("decoder_lr", float("nan"), ("number", "above 0")),
+    ("decoder_lr", float("inf"), ("number", "above 0")),
+    ("td_lambda", 1.01, ("number", "at least 0.0", "at most 1.0")),
+    ("td_lambda", -0.01, ("number", "at least 0.0", "at most 1.0")),
+    ("td_lambda", False, ("number", "at least 0.0", "at most 1.0")),
+    ("minibatches", 0, ("integer", "at least 1", "auto")),
+    ("minibatches", 2.0, ("integer", "at least 1", "auto")),
+    ("minibatches", True, ("integer", "at least 1", "auto")),
+    ("minibatches", "all", ("integer", "at least 1", "auto")),
+    ("minibatches", "4", ("integer", "at least 1", "auto")),
+]
+
+# Key, value on the edge of what is allowed, and what is stored.
+ACCEPTED: list[tuple[str, object, object]] = [
+    *(("layout", name, name) for name in LAYOUTS),
+    ("group_width", 1, 1),
+    ("trunk", "fc", "fc"),
+    ("trunk", "entity", "entity"),
+    ("autoencoder", "entity", "entity"),
+    *(("masker", name, name) for name in MASKERS),
+    ("mask_ratio", 0.0, 0.0),
+    ("mask_ratio", 0, 0.0),
+    ("mask_ratio", 0.999, 0.999),
+    ("keep_at_least", 1, 1),
+    ("lambda_rec", 0, 0.0),
+    ("lambda_rec", 2, 2.0),
+    ("detach_trunk", True, True),
+    ("detach_trunk", False, False),
+    ("decoder_dim", 1, 1),
+    ("decoder_lr", 1e-9, 1e-9),
+    ("decoder_lr", 1, 1.0),
+    ("td_lambda", 0, 0.0),
+    ("td_lambda", 1, 1.0),
+    ("minibatches", 1, 1),
+    ("minibatches", "auto", "auto"),
+]
+
+
+def refusal(block: object) -> str:
+    """The message with which ``block`` is refused."""
+    with pytest.raises(LimaskError) as caught:
+        LimConfig.from_block(block)
+    return str(caught.value)
+
+
+# --- one option -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), REFUSED)
+def test_refusal_names_key_value_and_what_is_allowed(key: str, value: object, allowed: tuple[str, ...]) -> None:
+    """A run that fails at start-up must say which line of the YAML to change, and to what."""
+    message = refusal({key: value})
+    assert f"lim.{key}={value!r}" in message
+    for words in allowed:
+        assert words in message
+    assert "and or" not in message
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, value, _ in REFUSED if value is not None])
+def test_refusal_names_the_type_where_the_value_alone_would_not_show_it(key: str, value: object) -> None:
+    """`'64'` and `64` look alike in a YAML: where the type is wrong, the message says so."""
+    is_wrong_type = key in ("decoder_dim", "detach_trunk") and isinstance(value, str)
+    if is_wrong_type or isinstance(value, (bool, list)):
+        assert f"({type(value).__name__})" in refusal({key: value})
+
+
+def test_refusal_does_not_guess_wildly() -> None:
+    """A hint that is no near miss would only lead astray."""
+    assert "did you mean" not in refusal({"masker": "xyzzy"})
+    assert "did you mean" not in refusal({"xyzzy": 1})
+
+
+@pytest.mark.parametrize(("key", "value", "stored"), ACCEPTED)
+def test_edges_are_accepted(key: str, value: object, stored: object) -> None:
+    """Bounds are inclusive or exclusive as documented; an int is a number, and is stored as a float."""
+    read = getattr(LimConfig.from_block({key: value}), key)
+    assert read == stored
+    assert type(read) is type(stored)
+
+
+def test_tables_cover_every_option() -> None:
+    """A new option comes with a refused and an accepted value."""
+    assert {key for key, *_ in REFUSED} == set(OPTIONS)
+    assert {key for key, *_ in ACCEPTED} == set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [("maskr", "masker"), ("lambda_reg", "lambda_rec"), ("keep_atleast", "keep_at_least"), ("Trunk", "trunk")],
+)
+def test_unknown_key_names_the_nearest_and_all_known(key: str, nearest: str) -> None:
+    """A misspelt key must not silently leave a default in force."""
+    message = refusal({key: 1})
+    assert f"lim.{key} " in message
+    assert f"did you mean {nearest!r}?" in message
+    assert all(name in message for name in OPTIONS)
+
+
+def test_unknown_key_need_not_be_a_string() -> None:
+    """YAML reads `on:` as the key True."""
+    assert "lim.True" in refusal({True: 1})
+
+
+@pytest.mark.parametrize("block", [None, "random", 3, ["masker"], True])
+def test_block_must_be_a_mapping(block: object) -> None:
+    """`lim:` with nothing below it is None."""
+    message = refusal(block)
+    assert repr(block) in message
+    assert "block of options" in message
+
+
+def test_empty_block_is_the_defaults() -> None:
+    """An option that is left out has the default of the dataclass."""
+    assert LimConfig.from_block({}) == LimConfig()
+
+
+def test_config_is_frozen() -> None:
+    """Nothing may change an option in the middle of a run."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        LimConfig().masker = "none"  # type: ignore[misc]
+
+
+def test_every_option_is_documented() -> None:
+    """The dataclass's docstring is the reference of the options."""
+    assert LimConfig.__doc__ is not None
+    assert [name for name in OPTIONS if f"{name}: " not in LimConfig.__doc__] == []
+
+
+# --- combinations ---------------------------------------------------------------------
+
+
+def test_mask_without_autoencoder_is_refused() -> None:
+    """Nothing would use the mask: the run would be a plain QMIX under another name."""
+    message = refusal({"autoencoder": "none", "masker": "random", "lambda_rec": 0})
+    assert "lim.masker='random'" in message
+    assert "lim.autoencoder='none'" in message
+
+
+def test_reconstruction_weight_without_autoencoder_is_refused() -> None:
+    """There is nothing to reconstruct."""
+    message = refusal({"autoencoder": "none", "masker": "none", "lambda_rec": 0.1})
+    assert "lim.lambda_rec=0.1" in message
+    assert "lim.autoencoder='none'" in message
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"autoencoder": "none", "masker": "none", "lambda_rec": 0},
+        {"autoencoder": "entity", "masker": "none", "lambda_rec": 0.1},
+        {"autoencoder": "entity", "masker": "random", "lambda_rec": 0},
+    ],
+)
+def test_control_arms_are_accepted(block: dict[str, Any]) -> None:
+    """The plain learner, the plain autoencoder, and the masked one that only watches."""
+    LimConfig.from_block(block)
+
+
+BOTH = frozenset({"ally", "enemy"})
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds", "remedy"),
+    [
+        ({"trunk": "fc", "masker": "random"}, frozenset(), "lim.trunk='entity'"),
+        ({"trunk": "entity", "masker": "random_agent"}, frozenset(), "lim.masker='random'"),
+        ({"trunk": "entity", "masker": "random_agent"}, frozenset({"enemy"}), "lim.masker='random'"),
+        ({"trunk": "fc", "masker": "random_agent"}, frozenset({"enemy"}), "lim.masker='random'"),
+    ],
+)
+def test_layout_that_cannot_carry_the_masker_is_refused(
+    options: dict[str, Any], kinds: frozenset[str], remedy: str
+) -> None:
+    """The message names the masker, the layout and the way out."""
+    with pytest.raises(LimaskError) as caught:
+        LimConfig.from_block(options).check_layout("lbf", kinds)
+    assert f"lim.masker={options['masker']!r}" in str(caught.value)
+    assert "'lbf'" in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"trunk": "fc", "masker": "none"}, frozenset()),
+        ({"trunk": "entity", "masker": "random"}, frozenset()),
+        ({"trunk": "fc", "masker": "random"}, BOTH),
+        ({"trunk": "fc", "masker": "random_agent"}, BOTH),
+        ({"trunk": "entity", "masker": "random_agent"}, frozenset({"ally"})),
+    ],
+)
+def test_layout_that_can_carry_the_masker_is_accepted(options: dict[str, Any], kinds: frozenset[str]) -> None:
+    """No more is refused than has to be."""
+    LimConfig.from_block(options).check_layout("some layout", kinds)
+
+
+# --- SGD steps of a batch -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("minibatches", "batch_size", "steps"),
+    [
+        ("auto", 1, 1),
+        ("auto", 31, 1),
+        ("auto", 32, 1),
+        ("auto", 63, 1),
+        ("auto", 64, 2),
+        ("auto", 256, 8),
+        (1, 256, 1),
+        (5, 32, 5),
+        (32, 32, 32),
+    ],
+)
+def test_sgd_steps_of_a_batch(minibatches: int | str, batch_size: int, steps: int) -> None:
+    """`auto` is one step for every 32 episodes, and one for a smaller batch."""
+    assert LimConfig.from_block({"minibatches": minibatches}).n_minibatches(batch_size) == steps
+
+
+def test_more_sgd_steps_than_episodes_are_refused() -> None:
+    """An SGD step without an episode has no loss."""
+    with pytest.raises(LimaskError, match=r"lim\.minibatches=33 with batch_size=32"):
+        LimConfig.from_block({"minibatches": 33}).n_minibatches(32)
+
+
+# --- agreement with the rest of the project -------------------------------------------
+
+
+def test_names_agree_with_the_registries() -> None:
+    """The names are repeated in the config so that it can be read without an environment."""
+    assert set(LAYOUTS) == {"auto", "flat", *layouts.REGISTRY}
+    assert set(MASKERS) == set(masking.REGISTRY)
+    assert set(AUTOENCODERS) == set(autoencoder.REGISTRY)
+
+
+def algorithms() -> list[Path]:
+    """The YAML files of algorithms that have a `lim:` block."""
+    files = sorted((resources.config_dir() / "algs").glob("*.yaml"))
+    return [file for file in files if "lim" in yaml.safe_load(file.read_text(encoding="utf-8"))]
+
+
+def test_there_are_algorithms_with_a_block() -> None:
+    """Else the tests below would pass on nothing."""
+    assert {"qmix_lim", "qmix_fc"} <= {file.stem for file in algorithms()}
+
+
+@pytest.mark.parametrize("file", algorithms(), ids=lambda file: file.stem)
+def test_yaml_and_dataclass_agree(file: Path) -> None:
+    """Every option stands in the YAML, so that no default is hidden, and its combination is allowed."""
+    algorithm = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert sorted(algorithm["lim"]) == sorted(OPTIONS)
+    config = LimConfig.from_block(algorithm["lim"])
+    config.n_minibatches(algorithm["batch_size"])
+    assert algorithm["name"] == file.stem
