@@ -47,17 +47,27 @@ def _parser() -> argparse.ArgumentParser:
     text = "what is installed, and where"
     status = commands.add_parser("status", help=text, description=text, allow_abbrev=False)
     status.add_argument("checkout", type=Path, nargs="?", help="folder of a checkout")
-    status.add_argument("--dry-run", action="store_true", help="accepted for symmetry: status changes nothing")
+    status.add_argument(
+        "--dry-run", action="store_true", help="accepted for symmetry: status changes nothing"
+    )
     status.set_defaults(command=_status)
     text = "run a host's own main with limask registered in memory; nothing of the host is edited"
-    run = commands.add_parser("run", help=text, description=text, epilog=f"example: {_RUN_EXAMPLE}", allow_abbrev=False)
+    run = commands.add_parser(
+        "run", help=text, description=text, epilog=f"example: {_RUN_EXAMPLE}", allow_abbrev=False
+    )
     run.add_argument("--host", required=True, help="pymarlzooplus, or the folder of a checkout")
-    run.add_argument("--results", type=Path, default=Path("results"), help="folder for results (default: ./results)")
+    run.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder for results (default: ./results)"
+    )
     run.set_defaults(command=_run)
     text = "train QMIX and masked-autoencoder QMIX on a SMAX battle and draw their learning curves"
     demo = commands.add_parser("demo", help=text, description=text, allow_abbrev=False)
-    demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for results (default: ./demo)")
-    demo.add_argument("--t-max", type=int, default=150_000, help="environment steps of each arm (default: 150000)")
+    demo.add_argument(
+        "--output", type=Path, default=Path("demo"), help="folder for results (default: ./demo)"
+    )
+    demo.add_argument(
+        "--t-max", type=int, default=150_000, help="environment steps of each arm (default: 150000)"
+    )
     demo.add_argument("--seed", type=int, default=1, help="seed of every arm (default: 1)")
     demo.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: 2)")
     demo.set_defaults(command=_demo)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -36,8 +37,9 @@ class LimConfig:
         trunk: ``fc`` (the host's RNN agent) or ``entity`` (invariant pooling, equivariant attack head).
         autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner.
         masker: which tokens are hidden from the autoencoder's view.
-        mask_ratio: expected share of the visible tokens that is hidden.
-        keep_at_least: visible tokens that stay visible in each agent's observation, where it has so many.
+        mask_ratio: expected share of the visible tokens that may be hidden at all.
+        keep_at_least: visible tokens that stay visible in each agent's observation, where it has so many; the
+            agent's own features count.
         lambda_rec: weight of the reconstruction loss beside the TD loss.
         detach_trunk: whether the reconstruction loss trains the decoder only.
         decoder_dim: hidden width of the decoder.
@@ -70,11 +72,15 @@ class LimConfig:
                 allowed and the nearest valid name.
         """
         if not isinstance(block, Mapping):
-            raise LimaskError(f"lim={block!r}: expected a block of options, as in limask's config/algs/qmix_lim.yaml")
+            raise LimaskError(
+                f"lim={block!r}: expected a block of options, as in limask's config/algs/qmix_lim.yaml"
+            )
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for key in block:
             if key not in fields:
-                raise LimaskError(f"lim.{key} is no option{_nearest(key, fields)} (known: {', '.join(fields)})")
+                raise LimaskError(
+                    f"lim.{key} is no option{_nearest(key, fields)} (known: {', '.join(fields)})"
+                )
         values = {key: _checked(fields[key], value) for key, value in block.items()}
         config = cls(**values)
         config._check_combinations()
@@ -100,8 +106,8 @@ class LimConfig:
         """
         if self.masker != "none" and self.trunk == "fc" and not kinds:
             raise LimaskError(
-                f"lim.masker={self.masker!r} with lim.trunk='fc' on layout {name!r}, which has no entities to "
-                "hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker='none'"
+                f"lim.masker={self.masker!r} with lim.trunk='fc' on layout {name!r}, which has no entities "
+                "to hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker='none'"
             )
         if self.masker == "random_agent" and "ally" not in kinds:
             raise LimaskError(
@@ -133,32 +139,41 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     """``value`` in the field's type, or an error naming the key and what is allowed."""
     allowed = field.metadata
     choices = allowed.get("choices", ())
-    if isinstance(value, str) and choices:
-        if value not in choices:
-            raise LimaskError(
-                f"lim.{field.name}={value!r}: expected one of {', '.join(choices)}{_nearest(value, choices)}"
-            )
+    types = _TYPES[str(field.type).split(" ")[0]]
+    if isinstance(value, str) and value in choices:
         return value
-    kind = "number" if field.type == "float" else "integer" if str(field.type).startswith("int") else field.type
-    accepts = {"number": (int, float), "integer": (int,), "bool": (bool,), "str": ()}[kind]
-    if not isinstance(value, accepts) or (isinstance(value, bool) and kind != "bool"):
-        wanted = f"one of {', '.join(choices)}" if kind == "str" else f"true or false" if kind == "bool" else kind
-        raise LimaskError(f"lim.{field.name}={value!r} ({type(value).__name__}): expected {wanted}{_bounds(allowed)}")
-    if kind in ("number", "integer"):
-        inside = (
-            value >= allowed.get("low", value)
-            and value <= allowed.get("high", value)
-            and ("above" not in allowed or value > allowed["above"])
-            and ("below" not in allowed or value < allowed["below"])
+    is_number = isinstance(value, (int, float)) and isinstance(value, types) and not isinstance(value, bool)
+    is_number = is_number and math.isfinite(value)
+    is_right = is_number and _is_inside(value, allowed) if bool not in types else isinstance(value, bool)
+    if not is_right:
+        raise LimaskError(
+            f"lim.{field.name}={value!r} ({type(value).__name__}): expected {_expected(types, allowed)}"
+            f"{_nearest(value, choices) if isinstance(value, str) else ''}"
         )
-        if not inside:
-            raise LimaskError(f"lim.{field.name}={value!r}: expected {kind}{_bounds(allowed)}")
-    return float(value) if kind == "number" else value
+    return float(value) if float in types else value
 
 
-def _bounds(allowed: Mapping[str, Any]) -> str:
-    words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
-    parts = [f"{words[key]} {allowed[key]}" for key in words if key in allowed]
-    if "low" in allowed and "choices" in allowed:
-        parts.append(f"or {' or '.join(allowed['choices'])}")
-    return (" " + " and ".join(parts[:2]) + (" " + parts[2] if len(parts) > 2 else "")) if parts else ""
+#: Annotation of a field → what a YAML value may be.
+_TYPES: dict[str, tuple[type, ...]] = {"str": (), "bool": (bool,), "int": (int,), "float": (float, int)}
+
+_BOUNDS = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
+
+
+def _is_inside(value: float, allowed: Mapping[str, Any]) -> bool:
+    return (
+        value >= allowed.get("low", value)
+        and value <= allowed.get("high", value)
+        and ("above" not in allowed or value > allowed["above"])
+        and ("below" not in allowed or value < allowed["below"])
+    )
+
+
+def _expected(types: tuple[type, ...], allowed: Mapping[str, Any]) -> str:
+    choices = ", ".join(allowed.get("choices", ()))
+    if not types:
+        return f"one of {choices}"
+    if bool in types:
+        return "True or False"
+    number = "a number such as 0.0005" if float in types else "an integer"
+    bounds = " and ".join(f"{word} {allowed[key]}" for key, word in _BOUNDS.items() if key in allowed)
+    return f"{number} {bounds}" + (f" or {choices}" if choices else "")

@@ -1,6 +1,11 @@
 """The one exception that limask shows to its users as a message."""
 
-from sacred.utils import SacredError
+import warnings
+
+with warnings.catch_warnings():
+    # sacred 0.8.7 imports pkg_resources, which warns of its own end: not a user's concern.
+    warnings.simplefilter("ignore", UserWarning)
+    from sacred.utils import SacredError
 
 
 class LimaskError(SacredError):

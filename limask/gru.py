@@ -65,7 +65,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         gates, new_recurrent, before, weight = ctx.saved_tensors
         size = weight.shape[1]
         reset, update, new = gates.split(size, dim=1)

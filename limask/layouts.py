@@ -97,11 +97,11 @@ class Layout:
 def smax_layout(env_args: Mapping[str, Any]) -> Layout:
     """SMAX's ``unit_list`` observation: allies in order, enemies in order, the agent itself."""
     sizes = scenario_sizes(_required(env_args, "map_name"))
-    unit = (
+    unit: tuple[str, ...] = (
         "health", "position_x", "position_y", "last_movement_x", "last_movement_y", "last_targeted",
         "weapon_cooldown",
     )  # fmt: skip
-    own = ("health", "position_x", "position_y", "weapon_cooldown")
+    own: tuple[str, ...] = ("health", "position_x", "position_y", "weapon_cooldown")
     unit += _type_bits(sizes.unit_width - len(unit))
     own += _type_bits(sizes.own_width - len(own))
     return Layout(
@@ -123,7 +123,7 @@ SMAC_FLAGS = {
     "obs_terrain_height": False,
     "obs_timestep_number": False,
 }
-_SMAC_MOVES = ("north", "south", "east", "west")
+_SMAC_MOVES: tuple[str, ...] = ("north", "south", "east", "west")
 _SMAC_FIRST_ATTACK = 6
 _PATHING_POINTS, _HEIGHT_POINTS = 8, 9
 
@@ -138,14 +138,20 @@ def smac_layout(env_args: Mapping[str, Any]) -> Layout:
         from smac.env.starcraft2.maps import get_map_params
     except ImportError as error:
         raise LimaskError(
-            f"lim.layout='smac' needs the smac package, and importing it failed ({error}): install the host's "
-            "StarCraft requirements (`pip install 'limask[smac]'` and smac from its git repository)"
+            f"lim.layout='smac' needs the smac package, and importing it failed ({error}): install the "
+            "host's StarCraft requirements (`pip install 'limask[smac]'` and smac from its git repository)"
         ) from error
     map_name = _required(env_args, "map_name")
     try:
         params = get_map_params(map_name)
     except KeyError:
         raise LimaskError(f"env_args.map_name={map_name!r} is no map of the installed smac package") from None
+    if env_args.get("obs_timestep_number"):
+        # Seen in smac 1.0: get_obs_agent() appends a feature that get_obs_size() does not count twice.
+        raise LimaskError(
+            "env_args.obs_timestep_number=True: smac then returns one feature more than the size it reports; "
+            "set it to False, or set lim.layout=flat"
+        )
     return smac_layout_of(params, env_args)
 
 
@@ -167,10 +173,10 @@ def smac_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> La
     if flags["obs_terrain_height"]:
         move += tuple(f"height_{i}" for i in range(_HEIGHT_POINTS))
     enemy = ("attackable", *place, *(enemy_health if flags["obs_all_health"] else ()), *types)
-    ally = ("visible", *place, *(ally_health if flags["obs_all_health"] else ()), *types)
+    ally: tuple[str, ...] = ("visible", *place, *(ally_health if flags["obs_all_health"] else ()), *types)
     if flags["obs_last_action"]:
         ally += tuple(f"last_action_{i}" for i in range(_SMAC_FIRST_ATTACK + n_enemies))
-    own = (ally_health if flags["obs_own_health"] or flags["obs_all_health"] else ()) + types
+    own: tuple[str, ...] = (ally_health if flags["obs_own_health"] or flags["obs_all_health"] else ()) + types
     if flags["obs_timestep_number"]:
         own += ("timestep",)
     groups = [

@@ -33,13 +33,14 @@ def run_host(host: str, arguments: list[str], results: Path) -> None:
     """
     results = results.resolve()
     if host == PYMARLZOOPLUS:
-        if importlib.util.find_spec(PYMARLZOOPLUS) is None:
+        found = importlib.util.find_spec(PYMARLZOOPLUS)
+        if found is None or found.origin is None:
             raise LimaskError(
-                "--host=pymarlzooplus, and that package is not installed: `pip install 'limask[pymarlzooplus]'` "
-                "and then `pip install --no-deps pymarlzooplus==1.1.0`"
+                "--host=pymarlzooplus, and that package is not installed: "
+                "`pip install 'limask[pymarlzooplus]'` and then "
+                "`pip install --no-deps pymarlzooplus==1.1.0`"
             )
-        config_root = Path(str(importlib.util.find_spec(PYMARLZOOPLUS).origin)).parent / "config"  # type: ignore[union-attr]
-        arguments = _resolve_configs(arguments, config_root)
+        arguments = _resolve_configs(arguments, Path(found.origin).parent / "config")
         _redirect_results(results)
         _run_pymarlzooplus(arguments)
     else:
@@ -83,13 +84,18 @@ def _resolve_configs(arguments: list[str], config_root: Path) -> list[str]:
             ours = resources.config_dir() / folder / f"{value}.yaml"
             if not (config_root / folder / f"{value}.yaml").is_file():
                 if not ours.is_file():
-                    known = sorted({p.stem for d in (ours.parent, config_root / folder) for p in d.glob("*.yaml")})
+                    known = sorted(
+                        {p.stem for d in (ours.parent, config_root / folder) for p in d.glob("*.yaml")}
+                    )
                     raise LimaskError(f"{argument}: no such config (known: {', '.join(known)})")
                 argument = f"{name}={ours.with_suffix('')}"
         resolved.append(argument)
     for name in ("--config", "--env-config"):
         if not any(argument.startswith(f"{name}=") for argument in arguments):
-            raise LimaskError(f"{name}=… is missing: as in `limask run --host pymarlzooplus --config=qmix_lim --env-config=smax`")
+            raise LimaskError(
+                f"{name}=… is missing, as in "
+                "`limask run --host pymarlzooplus --config=qmix_lim --env-config=smax`"
+            )
     return resolved
 
 
@@ -99,7 +105,8 @@ def _with_override(arguments: list[str], override: str) -> list[str]:
 
 def _redirect_results(results: Path) -> None:
     """Hosts choose a folder named ``results`` beside their own code: put ours in its place."""
-    original = sacred.observers.FileStorageObserver
+    observers: Any = sacred.observers
+    original = observers.FileStorageObserver
 
     class RedirectedObserver(original):  # type: ignore[misc, valid-type]
         def __init__(self, basedir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
@@ -107,4 +114,4 @@ def _redirect_results(results: Path) -> None:
             below = parts[len(parts) - parts[::-1].index("results") :] if "results" in parts else parts[-1:]
             super().__init__(results.joinpath(*below), *args, **kwargs)
 
-    sacred.observers.FileStorageObserver = RedirectedObserver
+    observers.FileStorageObserver = RedirectedObserver

@@ -21,7 +21,7 @@ from limask.experiments import demo as demo_module
 from limask.experiments import jobs, progress
 from limask.experiments.demo import ARMS, demo, training_command
 from limask.experiments.jobs import Job
-from limask.experiments.progress import ArmWatch, Progress, clock
+from limask.experiments.progress import ArmWatch, Progress, clock, percent
 from limask.experiments.sacred_files import Curve, latest_run, read_curves
 
 # Writes a run that wins from its fourth test on, but for qmix_fc, which wins half of its battles at most.
@@ -81,9 +81,9 @@ def test_table_csv_and_picture(
     lines = [line.split() for line in out.splitlines() if line.split()[:1] and line.split()[0] in ARMS]
     assert "SMAX 3m, seed 7" in out
     # Averages of three from 100 on: 1/6, 1/3, 1/2 for qmix_fc; 1/3, 2/3, 11/12 for the others.
-    assert lines[0][:-1] == ["qmix_fc", "300", "not", "within", "500", "50%"]
-    assert lines[1][:-1] == ["qmix_entity", "200", "300", "92%"]
-    assert lines[2][:-1] == ["qmix_lim", "200", "300", "92%"]
+    assert lines[0][:-1] == ["qmix_fc", "300", "not", "within", "500", "50", "%"]
+    assert lines[1][:-1] == ["qmix_entity", "200", "300", "92", "%"]
+    assert lines[2][:-1] == ["qmix_lim", "200", "300", "92", "%"]
     assert str(output / "curves.png") in out and str(output / "curves.csv") in out
 
     with (output / "curves.csv").open(newline="") as file:
@@ -172,7 +172,7 @@ sys.exit(status if bystander.poll() is None else 1)
     process = subprocess.Popen([sys.executable, "-c", script])
     pids = [int(wait_for(tmp_path / arm)) for arm in ("qmix_fc", "qmix_entity")]
     process.send_signal(number)
-    assert process.wait(10) == status
+    assert process.wait(30) == status
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -180,7 +180,7 @@ sys.exit(status if bystander.poll() is None else 1)
 
 def wait_for(path: Path) -> str:
     """Text of a file that is about to be written."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not (path.is_file() and path.read_text()):
         assert time.monotonic() < deadline, path
         time.sleep(0.02)
@@ -284,5 +284,6 @@ def test_terminal_shows_a_row_per_arm(tmp_path: Path) -> None:
     assert screen.getvalue().count("waiting") >= 3
 
 
-def test_clock() -> None:
+def test_texts() -> None:
+    assert percent(0.806) == "81 %"
     assert [clock(seconds) for seconds in (0, 59.6, 125, 3723)] == ["0:00", "1:00", "2:05", "1:02:03"]

@@ -21,7 +21,7 @@ import pytest
 from limask import __version__, resources
 from limask import install as installer
 from limask.errors import LimaskError
-from limask.install import MANIFEST, REGISTRY_FILE, install, status, uninstall
+from limask.install import MANIFEST, REGISTRY_FILE, install, status, transaction, uninstall
 
 ALG = "src/config/algs/qmix_lim.yaml"
 ENV = "src/config/envs/masked.yaml"
@@ -710,7 +710,7 @@ def test_what_cannot_be_restored_is_named_and_its_contents_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail_last)
-        patch.setattr(installer, "_move", fail)
+        patch.setattr(transaction, "_move", fail)
         with pytest.raises(LimaskError, match=f"could not be put back: {registry(host)}"):
             install(host)
     (saved,) = host.glob("src/.limask-*/*")

@@ -3,6 +3,8 @@ never used when acting, reconstructs the hidden tokens."""
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -45,8 +47,8 @@ class EntityAutoencoder(nn.Module):
             # Only the scored tokens are decoded: the rest would be work for nothing.
             rows, slots = scored[:, first : first + group.count].nonzero(as_tuple=True)
             target = seen[group.kind][rows, slots]
-            standardise = self.standardisers[group.kind]
-            standardise.update(target)
+            standardiser = cast(Standardiser, self.standardisers[group.kind])
+            standardiser.update(target)
             decoded = torch.relu(query_base[rows] + self.queries[first + slots])
-            errors.append(self.to_features[group.kind](decoded) - standardise(target))
+            errors.append(self.to_features[group.kind](decoded) - standardiser(target))
         return mean_squared(errors)

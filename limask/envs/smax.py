@@ -7,7 +7,9 @@ compiled call; ``SmaxEnv`` is one battle in the host's ``MultiAgentEnv`` interfa
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -75,12 +77,12 @@ def _import_jaxmarl() -> tuple[Any, Any]:
     # A battle is a few hundred small operations: a GPU or a thread pool only adds latency, and an
     # accelerator's memory belongs to the learner. A choice of the user's own stands.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault(
-        "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    )
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     try:
         import jax
-        from jaxmarl.environments import smax
+
+        with contextlib.redirect_stdout(io.StringIO()):  # jaxmarl prints which optional parts it lacks
+            from jaxmarl.environments import smax
     except ImportError as error:
         raise LimaskError(
             f"env=smax needs jax and jaxmarl, and importing them failed ({error}): "
@@ -98,7 +100,7 @@ def _scenario(map_name: str) -> Any:
             unit_types = jax.numpy.array(types, dtype=jax.numpy.uint8)
             smax.register_scenario(name, smax.Scenario(unit_types, n_allies, n_enemies, False, False))
     if map_name not in MAP_NAME_TO_SCENARIO:
-        close = difflib.get_close_matches(str(map_name), MAP_NAME_TO_SCENARIO, n=1)
+        close = difflib.get_close_matches(str(map_name), MAP_NAME_TO_SCENARIO, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise LimaskError(
             f"env_args.map_name={map_name!r} is no SMAX scenario{hint} "
@@ -152,9 +154,13 @@ class SmaxVector:
         attack_mode: str = "closest",
     ) -> None:
         if isinstance(sight_range, bool) or not isinstance(sight_range, (int, float)) or sight_range <= 0:
-            raise LimaskError(f"env_args.sight_range={sight_range!r}: expected a factor above 0 (1 = as published)")
+            raise LimaskError(
+                f"env_args.sight_range={sight_range!r}: expected a factor above 0 (1 = as published)"
+            )
         if attack_mode not in ATTACK_MODES:
-            raise LimaskError(f"env_args.attack_mode={attack_mode!r}: expected one of {', '.join(ATTACK_MODES)}")
+            raise LimaskError(
+                f"env_args.attack_mode={attack_mode!r}: expected one of {', '.join(ATTACK_MODES)}"
+            )
         scenario = _scenario(map_name)
         self._jax, smax = _import_jaxmarl()
         published = smax.SMAX(scenario=scenario)
@@ -207,6 +213,8 @@ class SmaxVector:
     def _reset_one(self, key: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
         key, reset_key = self._jax.random.split(key)
         obs, battle = self._env.reset(reset_key)
+        # A scalar that is weakly typed after a reset and not after a step would compile the step twice.
+        battle = self._jax.tree.map(lambda x: self._jax.numpy.asarray(x, x.dtype), battle)
         return key, battle, self._observe(obs, battle)
 
     def _step_one(self, key: Any, battle: Any, actions: Any) -> tuple[Any, Any, Any]:
@@ -224,7 +232,11 @@ class SmaxVector:
             "dead_enemies": (~enemies).sum(),
         }
         team_reward = reward[self._env.agents[0]] * REWARD_SCALE
-        return key, battle, (self._observe(obs, battle), team_reward.astype(jnp.float32), done["__all__"], info)
+        return (
+            key,
+            battle,
+            (self._observe(obs, battle), team_reward.astype(jnp.float32), done["__all__"], info),
+        )
 
     def _observe(self, obs: Any, battle: Any) -> tuple[Any, Any, Any]:
         jnp = self._jax.numpy

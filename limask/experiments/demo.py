@@ -12,7 +12,7 @@ from limask.errors import LimaskError
 from limask.experiments.curves import ArmCurves, write_csv, write_png
 from limask.experiments.jobs import Job, run_jobs
 from limask.experiments.metrics import steps_to_threshold
-from limask.experiments.progress import ArmWatch, clock, shown
+from limask.experiments.progress import ArmWatch, clock, percent, shown
 from limask.experiments.sacred_files import Curve, latest_run, read_curves
 
 if TYPE_CHECKING:
@@ -135,15 +135,15 @@ def _table(title: str, curves: Sequence[ArmCurves], trainings: Sequence[Job], t_
         box=box.SIMPLE,
     )
     table.add_column("arm", no_wrap=True)
-    for heading in ("… 50 % wins", "… 80 % wins", f"wins, last {_N_LAST} tests", "wall-clock"):
-        table.add_column(heading, justify="right")
+    for heading in ("… 50 % wins", "… 80 % wins", f"wins, last\n{_N_LAST} tests", "wall-clock"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for (arm, win_rate, _), training in zip(curves, trainings, strict=True):
         reached = [steps_to_threshold(*win_rate, threshold) for threshold in (0.5, 0.8)]
         last = win_rate.values[-_N_LAST:]
         table.add_row(
             arm,
             *(f"not within {t_max:,}" if steps is None else f"{steps:,.0f}" for steps in reached),
-            f"{sum(last) / len(last):.0%}",
+            percent(sum(last) / len(last)),
             clock(training.seconds),
         )
     return table

@@ -105,7 +105,7 @@ def _texts(now: Progress) -> tuple[str, str, str, str]:
     return (
         f"{now.steps:,} steps",
         "" if now.speed is None else f"{now.speed:,.0f}/s",
-        "" if now.win_rate is None else f"{now.win_rate:.0%} won",
+        "" if now.win_rate is None else f"{percent(now.win_rate)} won",
         f"{clock(now.seconds_left)} left" if now.seconds_left else now.phase,
     )
 
@@ -124,6 +124,11 @@ class _Lines:
             if now.phase != phase or is_due:
                 self._said[i] = (now.phase, time.monotonic())
                 print(f"{watch.job.name}: {', '.join(filter(None, _texts(now)))}", flush=True)
+
+
+def percent(rate: float) -> str:
+    """A rate in [0, 1] as a percentage: ``81 %``."""
+    return f"{100 * rate:.0f} %"
 
 
 def clock(seconds: float) -> str:

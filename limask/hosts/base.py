@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from limask import layouts
-from limask.agent import AgentSpec, LimAgent
+from limask.agent import LimAgent
 from limask.config import LimConfig
 from limask.controller import LimMac
+from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax import SmaxEnv
 from limask.learner import LimLearner
 from limask.runners.vector import VectorRunner
+from limask.trunks import AgentSpec
 
 
 class Host:
@@ -62,14 +64,18 @@ class Host:
 
     def register(self) -> None:
         """Add limask's agent, controller, learner, runner and environment to the host's registries."""
-        runners = self.module("runners").REGISTRY
-        base_runner, base_learner = runners["parallel"], self.module("learners").REGISTRY["q_learner"]
-        base_mac = self.module("controllers").REGISTRY["basic_mac"]
+        learners, runners = self.module("learners").REGISTRY, self.module("runners").REGISTRY
+        if "lim_learner" in learners:
+            return
+        macs = self.module("controllers").REGISTRY
         self.module("modules.agents").REGISTRY["lim"] = self.build_agent
-        self.module("controllers").REGISTRY["lim_mac"] = self._join("LimMac", LimMac, base_mac)
-        self.module("learners").REGISTRY["lim_learner"] = self._join("LimLearner", LimLearner, base_learner)
+        macs["lim_mac"] = self._join("LimMac", LimMac, macs["basic_mac"])
+        learners["lim_learner"] = self._join("LimLearner", LimLearner, learners["q_learner"])
         self.module("envs").REGISTRY["smax"] = self.smax_env()
-        runners["vector"] = self._join("VectorRunner", VectorRunner, base_runner)
+        vector, parallel = self._join("VectorRunner", VectorRunner, runners["parallel"]), runners["parallel"]
+        runners["vector"] = lambda args, logger: (
+            vector(args, logger) if args.env in VECTOR_REGISTRY else parallel(args=args, logger=logger)
+        )
         for name, runner in runners.items():
             runners[name] = self._checked(runner)
 

@@ -43,7 +43,9 @@ class EpymarlHost(TauHost):
         return smax_env
 
 
-def smax_env(common_reward: bool = True, reward_scalarisation: str = "sum", **env_args: Any) -> FiveTupleSmaxEnv:
+def smax_env(
+    common_reward: bool = True, reward_scalarisation: str = "sum", **env_args: Any
+) -> FiveTupleSmaxEnv:
     """One SMAX battle; its reward is the team's.
 
     Raises:

@@ -41,7 +41,7 @@ def hidden_tokens(
     is_hidden = masker.propose(is_visible, generator) & is_visible & is_hideable
     n_kept = (is_visible & ~is_hidden).sum(dim=-1, keepdim=True)
     n_lacking = masker.config.keep_at_least - n_kept
-    if not bool((n_lacking > 0).any()):
+    if not bool(((n_lacking > 0) & is_hidden.any(dim=-1, keepdim=True)).any()):
         return is_hidden
     draw = torch.rand(is_hidden.shape, generator=generator, device=is_hidden.device)
     order = draw.masked_fill(~is_hidden, 2.0).argsort(dim=-1).argsort(dim=-1)

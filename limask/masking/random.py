@@ -43,7 +43,9 @@ class RandomAgentMasker(Masker):
         n_kept = torch.randint(1, n_agents, (n_episodes, 1), generator=generator, device=device)
         draw = torch.rand((n_episodes, n_agents), generator=generator, device=device)
         is_agent_hidden = draw.argsort(dim=-1).argsort(dim=-1) >= n_kept
-        first = dict(zip((g.kind for g in self.layout.groups), token_starts(self.layout), strict=True))["ally"]
+        first = dict(zip((g.kind for g in self.layout.groups), token_starts(self.layout), strict=True))[
+            "ally"
+        ]
         slots = tokens.teammate_slots(n_agents, device)
         is_hidden[:, 0, :, first : first + n_agents - 1] = is_agent_hidden[:, slots]
         return is_hidden

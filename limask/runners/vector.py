@@ -1,4 +1,7 @@
-"""Runner ``vector``: steps ``batch_size_run`` environments in one call, in the host's run loop."""
+"""Runner ``vector``: steps ``batch_size_run`` environments in one call, in the host's run loop.
+
+For an environment that cannot be stepped so, the name stands for the host's own parallel runner.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import torch
 
 from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax import Observation, check_options, env_info, episode_info
-from limask.errors import LimaskError
 
 
 class VectorRunner:
@@ -19,13 +21,13 @@ class VectorRunner:
     """
 
     host: Any
+    # Set by the host's ``setup`` before the first run.
+    new_batch: Any
+    mac: Any
+    # The host's: logs and clears the statistics of some episodes.
+    _log: Any
 
     def __init__(self, args: Any, logger: Any) -> None:
-        if args.env not in VECTOR_REGISTRY:
-            raise LimaskError(
-                f"runner=vector with env={args.env}: it steps {', '.join(VECTOR_REGISTRY)} only; "
-                "set runner=parallel or runner=episode"
-            )
         self.args, self.logger = args, logger
         self.batch_size = args.batch_size_run
         options = dict(args.env_args)
@@ -63,24 +65,27 @@ class VectorRunner:
         lengths = np.zeros(self.batch_size, dtype=int)
         infos: list[dict[str, Any]] = []
         active = list(range(self.batch_size))
+        over: list[int] = []
         all_actions = np.zeros((self.batch_size, self.env.n_agents), dtype=np.int32)
         while True:
             actions = self._act(active, test_mode)
             all_actions[active] = actions
-            over = set(self._over) if self.t else set()
+            # Like the host's runner: a battle that is over still gets actions in its last state.
             active = [b for b in active if b not in over]
             if not active:
                 break
             transition = self.env.step(all_actions)
-            self._over = [b for b in active if transition.is_over[b]]
+            over = [b for b in active if transition.is_over[b]]
             returns[active] += transition.reward[active]
             lengths[active] += 1
-            infos += [episode_info(transition, b) for b in self._over]
+            infos += [episode_info(transition, b) for b in over]
             cut = transition.info["episode_limit"]
             self.batch.update(
                 {
                     "reward": torch.from_numpy(transition.reward[active]).unsqueeze(-1),
-                    "terminated": torch.from_numpy((transition.is_over & ~cut)[active].astype(np.uint8)).unsqueeze(-1),
+                    "terminated": torch.from_numpy(
+                        (transition.is_over & ~cut)[active].astype(np.uint8)
+                    ).unsqueeze(-1),
                 },
                 bs=active,
                 ts=self.t,
@@ -105,7 +110,9 @@ class VectorRunner:
         data = {key: torch.from_numpy(getattr(observation, key)[active]) for key in Observation._fields}
         self.batch.update(data, bs=active, ts=self.t, mark_filled=True)
 
-    def _log_episodes(self, returns: list[float], n_steps: int, infos: list[dict[str, Any]], test_mode: bool) -> None:
+    def _log_episodes(
+        self, returns: list[float], n_steps: int, infos: list[dict[str, Any]], test_mode: bool
+    ) -> None:
         stats = self.test_stats if test_mode else self.train_stats
         all_returns = self.test_returns if test_mode else self.train_returns
         for info in infos:

@@ -1,0 +1,56 @@
+"""Trains a host's own Q-learner and limask's control arm side by side; prints how far they part, as JSON.
+
+In float64, where rounding cannot hide a difference of the maths: Adam turns a gradient's last bit into a step
+of the whole learning rate where the gradient is nearly zero.  A program of its own, since every checkout has
+modules of the same names: ``python parity.py HOST OVERRIDES``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import host_parts
+import torch
+
+N_UPDATES = 20
+
+
+def parity(where: str, overrides: dict[str, Any]) -> dict[str, float]:
+    """Largest differences of what is logged (relative above 1) and of any parameter, over 20 updates."""
+    host = host_parts.load_host(where)
+    lim = {"trunk": "fc", "autoencoder": "entity", "masker": "none", "lambda_rec": 0.0, "td_lambda": 0.0}
+    common = {"target_update_interval_or_tau": 7, "obs_last_action": True, "use_rnn": True}
+    common |= {"standardise_rewards": False} | overrides
+    theirs = host_parts.make_learner(host, host_parts.make_args(host, "qmix", **common))
+    ours = host_parts.make_learner(host, host_parts.make_args(host, "qmix_fc", lim=lim, **common))
+    ours.mac.agent.load_state_dict(theirs.mac.agent.state_dict())
+    ours.target_mac.load_state(ours.mac)
+    if theirs.mixer is not None:
+        ours.mixer.load_state_dict(theirs.mixer.state_dict())
+        ours.target_mixer.load_state_dict(ours.mixer.state_dict())
+    for step in range(N_UPDATES):
+        batch = host_parts.make_batch(host, ours.args, seed=step)
+        for key in ("obs", "state", "reward"):
+            batch.data.transition_data[key] = batch[key].double()
+        for learner in (theirs, ours):
+            learner.train(batch, step, step)
+    pairs = zip(theirs.params, ours.params, strict=True)
+    stats = theirs.logger.stats
+    return {
+        key: max(
+            abs(a - b) / max(1.0, abs(a)) for a, b in zip(stats[key], ours.logger.stats[key], strict=True)
+        )
+        for key in stats
+    } | {
+        "parameters": max(float((a - b).abs().max()) for a, b in pairs),
+        "n_losses": len(stats["loss"]),
+        "moved": float((theirs.params[0] - theirs.target_mac.agent.fc1.weight).abs().max()),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    print(json.dumps(parity(sys.argv[1], json.loads(sys.argv[2]))))

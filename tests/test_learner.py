@@ -1,0 +1,214 @@
+"""The learner in a real host (pymarlzooplus): the invariants of the two losses, and its errors."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import host_parts
+import pytest
+import torch
+
+from limask.errors import LimaskError
+from limask.hosts import Host
+
+SMAX_3M_OBS, SMAX_3M_ACTIONS = 75, 8
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return host_parts.load_host("pymarlzooplus")
+
+
+def smax_learner(host: Host, algorithm: str = "qmix_lim", **lim: Any) -> Any:
+    """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
+    torch.manual_seed(0)
+    overrides = {"env_args": {"map_name": "3m"}, "n_actions": SMAX_3M_ACTIONS, "lim": lim}
+    args = host_parts.make_args(host, algorithm, env="smax", **overrides)
+    return host_parts.make_learner(host, args, SMAX_3M_OBS)
+
+
+def smax_batch(host: Host, learner: Any, n_episodes: int = 32, seed: int = 0) -> Any:
+    return host_parts.make_batch(host, learner.args, n_episodes, seed, SMAX_3M_OBS)
+
+
+def gradients(learner: Any) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in learner.params if p.grad is not None]
+
+
+def record_td_gradients(learner: Any) -> list[torch.Tensor]:
+    """Gradients as they stand when the reconstruction's are about to be added."""
+    recorded: list[torch.Tensor] = []
+    step = learner.reconstruction.step
+
+    def recording(loss: torch.Tensor) -> torch.Tensor:
+        recorded.extend(gradients(learner))
+        return step(loss)
+
+    learner.reconstruction.step = recording
+    return recorded
+
+
+def test_td_gradients_are_bit_equal_with_and_without_an_autoencoder(host: Host) -> None:
+    plain, full = smax_learner(host, lambda_rec=0.0), smax_learner(host, lambda_rec=1e-9)
+    recorded = record_td_gradients(full)
+    plain.train(smax_batch(host, plain), 0, 0)
+    full.train(smax_batch(host, full), 0, 0)
+    assert recorded
+    for ours, theirs in zip(recorded, gradients(plain), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_reconstruction_reaches_the_trunk_and_not_the_head(host: Host) -> None:
+    learner = smax_learner(host, lambda_rec=1.0)
+    recorded = record_td_gradients(learner)
+    learner.train(smax_batch(host, learner), 0, 0)
+    names = [name for name, _ in learner.agent.named_parameters()]
+    changed = {
+        name
+        for name, td, total in zip(names, recorded, gradients(learner), strict=False)
+        if not torch.equal(td, total)
+    }
+    assert any(name.startswith("fc1.") for name in changed)
+    assert any(name.startswith("rnn.") for name in changed)
+    assert not any(name.startswith("fc2.") for name in changed)
+    mixer = recorded[len(names) :], gradients(learner)[len(names) :]
+    assert all(torch.equal(a, b) for a, b in zip(*mixer, strict=True))
+
+
+def test_detached_trunk_receives_nothing_from_the_reconstruction(host: Host) -> None:
+    detached, plain = smax_learner(host, detach_trunk=True), smax_learner(host, lambda_rec=0.0)
+    before = copy.deepcopy(detached.reconstruction.decoder.state_dict())
+    for learner in (detached, plain):
+        learner.train(smax_batch(host, learner), 0, 0)
+    for ours, theirs in zip(detached.params, plain.params, strict=True):
+        assert torch.equal(ours, theirs)
+    after = detached.reconstruction.decoder.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_decoder_receives_no_gradient_of_the_td_loss(host: Host) -> None:
+    learner = smax_learner(host, lambda_rec=0.0)
+    learner.train(smax_batch(host, learner), 0, 0)
+    assert all(p.grad is None for p in learner.reconstruction.decoder.parameters())
+    ids = {id(p) for p in learner.params}
+    assert not any(id(p) in ids for p in learner.reconstruction.decoder.parameters())
+
+
+@pytest.mark.parametrize("masker", ["none", "random", "random_agent"])
+def test_reconstruction_error_falls_with_every_masker(host: Host, masker: str) -> None:
+    ratio = {"mask_ratio": 0.5} if masker == "random" else {}
+    learner = smax_learner(host, masker=masker, lambda_rec=1.0, decoder_lr=0.003, **ratio)
+    batch = smax_batch(host, learner)
+    for step in range(60):
+        learner.train(batch, step, step)
+    errors = learner.logger.stats["rec_loss"]
+    assert sum(errors[-5:]) < 0.8 * sum(errors[:5])
+    rates = learner.logger.stats["mask_rate"]
+    mean_rate = sum(rates) / len(rates)
+    assert mean_rate == 0 if masker == "none" else 0.1 < mean_rate < 0.6
+
+
+def test_same_seed_same_numbers(host: Host) -> None:
+    runs = []
+    for _ in range(2):
+        learner = smax_learner(host)
+        for step in range(3):
+            learner.train(smax_batch(host, learner, seed=step), step, step)
+        runs.append(learner.logger.stats)
+    assert runs[0] == runs[1]
+
+
+def test_minibatches_make_as_many_steps_as_separate_batches(host: Host) -> None:
+    together, apart = smax_learner(host, minibatches=4), smax_learner(host, minibatches=1)
+    batch = smax_batch(host, together, n_episodes=32)
+    together.train(batch, 0, 0)
+    for first in range(0, 32, 8):
+        apart.train(batch[first : first + 8], 0, 0)
+    assert together.training_steps == apart.training_steps == 4
+    for ours, theirs in zip(together.params, apart.params, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_padding_does_not_take_part(host: Host) -> None:
+    clean, dirty = smax_learner(host), smax_learner(host)
+    batch = smax_batch(host, clean)
+    clean.train(batch, 0, 0)
+    is_padding = batch["filled"].squeeze(-1) == 0
+    for key in ("obs", "state", "avail_actions", "actions_onehot"):
+        batch[key][is_padding] = 77
+    dirty.train(batch, 0, 0)
+    assert clean.logger.stats == dirty.logger.stats
+
+
+def test_nan_stops_before_the_networks_change(host: Host) -> None:
+    learner = smax_learner(host)
+    batch = smax_batch(host, learner)
+    batch["reward"][0, 0] = float("nan")
+    before = [p.clone() for p in learner.params]
+    with pytest.raises(LimaskError) as caught:
+        learner.train(batch, 1234, 0)
+    message = str(caught.value)
+    for words in ("TD loss is nan", "t_env=1234", "SGD step 1", "none written", "masker='random'"):
+        assert words in message
+    assert "\n" not in message
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.params, strict=True))
+
+
+def test_checkpoint_restores_everything_it_holds(host: Host, tmp_path: Any) -> None:
+    learner = smax_learner(host)
+    learner.train(smax_batch(host, learner), 0, 0)
+    learner.save_models(str(tmp_path))
+    assert not list(tmp_path.glob("*.part"))
+    twin = smax_learner(host)
+    twin.load_models(str(tmp_path))
+    for part in ("agent", "mixer"):
+        saved, loaded = getattr(learner, part).state_dict(), getattr(twin, part).state_dict()
+        assert all(torch.equal(saved[key], loaded[key]) for key in saved)
+    draws = [torch.rand(3, generator=each.reconstruction.generator) for each in (learner, twin)]
+    assert torch.equal(*draws)
+    saved = learner.reconstruction.decoder.state_dict()
+    loaded = twin.reconstruction.decoder.state_dict()
+    assert all(torch.equal(saved[key], loaded[key]) for key in saved)
+
+
+def test_checkpoint_of_a_run_without_autoencoder_is_refused_before_anything_is_loaded(
+    host: Host, tmp_path: Any
+) -> None:
+    plain = smax_learner(host, "qmix_entity")
+    plain.train(smax_batch(host, plain), 0, 0)
+    plain.save_models(str(tmp_path))
+    learner = smax_learner(host)
+    before = [p.clone() for p in learner.params]
+    with pytest.raises(LimaskError, match=r"no autoencoder\.th"):
+        learner.load_models(str(tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.params, strict=True))
+
+
+def test_standardised_returns_are_refused(host: Host) -> None:
+    args = host_parts.make_args(host, "qmix_fc", standardise_returns=True)
+    with pytest.raises(LimaskError, match="standardise_returns=False"):
+        host_parts.make_learner(host, args)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"lim": {"maskr": "random"}}, "did you mean 'masker'"),
+        ({"env": "smax", "env_args": {"map_name": "3n"}}, "did you mean '3m'"),
+        ({"lim": {"trunk": "fc"}}, "lim.trunk='fc'"),
+        ({"lim": {"minibatches": 300}, "batch_size": 256}, "lim.minibatches=300"),
+    ],
+)
+def test_mistakes_are_found_before_an_environment_is_built(
+    host: Host, overrides: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+    for name in ("gymma", "smax"):
+        monkeypatch.setitem(host.module("envs").REGISTRY, name, lambda **kwargs: built.append(kwargs))
+    args = host_parts.make_args(host, "qmix_lim", **({"env": "gymma"} | overrides))
+    for runner in ("vector", "episode"):
+        with pytest.raises(LimaskError) as caught:
+            host.module("runners").REGISTRY[runner](args=args, logger=host_parts.RecordingLogger())
+        assert words in str(caught.value)
+    assert not built
