@@ -2,7 +2,7 @@
 
 In float64, where rounding cannot hide a difference of the maths: Adam turns a gradient's last bit into a step
 of the whole learning rate where the gradient is nearly zero.  A program of its own, since every checkout has
-modules of the same names: ``python parity.py HOST OVERRIDES``.
+modules of the same names: ``python parity.py HOST SETTINGS``, a list of overrides of the host's options.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 import host_parts
 import torch
 
+from limask.hosts import Host
+
 N_UPDATES = 20
 
 
-def parity(where: str, overrides: dict[str, Any]) -> dict[str, float]:
+def parity(host: Host, overrides: dict[str, Any]) -> dict[str, float]:
     """Largest differences of what is logged (relative above 1) and of any parameter, over 20 updates."""
-    host = host_parts.load_host(where)
     lim = {"trunk": "fc", "autoencoder": "entity", "masker": "none", "lambda_rec": 0.0, "td_lambda": 0.0}
     common = {"target_update_interval_or_tau": 7, "obs_last_action": True, "use_rnn": True}
     common |= {"standardise_rewards": False} | overrides
@@ -31,7 +32,7 @@ def parity(where: str, overrides: dict[str, Any]) -> dict[str, float]:
         ours.mixer.load_state_dict(theirs.mixer.state_dict())
         ours.target_mixer.load_state_dict(ours.mixer.state_dict())
     for step in range(N_UPDATES):
-        batch = host_parts.make_batch(host, ours.args, seed=step)
+        batch = host_parts.make_batch(host, ours.args, n_episodes=8, seed=step)
         for key in ("obs", "state", "reward"):
             batch.data.transition_data[key] = batch[key].double()
         for learner in (theirs, ours):
@@ -53,4 +54,5 @@ def parity(where: str, overrides: dict[str, Any]) -> dict[str, float]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    print(json.dumps(parity(sys.argv[1], json.loads(sys.argv[2]))))
+    loaded = host_parts.load_host(sys.argv[1])
+    print(json.dumps([parity(loaded, overrides) for overrides in json.loads(sys.argv[2])]))
