@@ -196,21 +196,43 @@ class SmaxVector:
 
     def reset(self) -> Observation:
         """Start B new battles."""
-        self._keys, self._battles, observation = self._reset(self._keys)
-        return Observation(*(np.asarray(x) for x in observation))
+        self._keys, self._battles, packed = self._reset(self._keys)
+        return self._unpack(np.asarray(packed))[0]
 
     def step(self, actions: np.ndarray) -> Transition:
         """Step all battles once; ``actions`` (B, N) integers.
 
         A battle that is over goes on being stepped (its outputs mean nothing) until the next ``reset``.
         """
-        self._keys, self._battles, out = self._step(self._keys, self._battles, np.asarray(actions, np.int32))
-        observation, reward, is_over, info = self._jax.tree.map(np.asarray, out)
-        return Transition(Observation(*observation), reward, is_over, info)
+        self._keys, self._battles, packed = self._step(
+            self._keys, self._battles, np.asarray(actions, np.int32)
+        )
+        observation, rest = self._unpack(np.asarray(packed))
+        reward, is_over, *info = rest.T
+        return Transition(
+            observation,
+            np.ascontiguousarray(reward),
+            is_over > 0,
+            {
+                "battle_won": info[0] > 0,
+                "episode_limit": info[1] > 0,
+                "dead_allies": info[2].astype(int),
+                "dead_enemies": info[3].astype(int),
+            },
+        )
+
+    def _unpack(self, packed: np.ndarray) -> tuple[Observation, np.ndarray]:
+        """(B, ·) float32 → the observation, and what follows it."""
+        n_obs, n_avail = self.n_agents * self.obs_size, self.n_agents * self.n_actions
+        state, obs, avail, rest = np.split(packed, np.cumsum((self.state_size, n_obs, n_avail)), axis=1)
+        by_agent = (self.batch_size, self.n_agents, -1)
+        observation = Observation(state, obs.reshape(by_agent), avail.reshape(by_agent).astype(np.int32))
+        return observation, rest
 
     # -- one battle; these are vmapped and compiled ---------------------------------------------------
+    # Their outputs are packed into one array: fetching each of a dozen would cost more than the step.
 
-    def _reset_one(self, key: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
+    def _reset_one(self, key: Any) -> tuple[Any, Any, Any]:
         key, reset_key = self._jax.random.split(key)
         obs, battle = self._env.reset(reset_key)
         # A scalar that is weakly typed after a reset and not after a step would compile the step twice.
@@ -225,29 +247,29 @@ class SmaxVector:
         alive = battle.state.unit_alive
         allies, enemies = alive[: self.n_agents], alive[self.n_agents :]
         is_decided = ~allies.any() | ~enemies.any()
-        info = {
-            "battle_won": ~enemies.any() & allies.any(),
-            "episode_limit": done["__all__"] & ~is_decided,
-            "dead_allies": (~allies).sum(),
-            "dead_enemies": (~enemies).sum(),
-        }
-        team_reward = reward[self._env.agents[0]] * REWARD_SCALE
-        return (
-            key,
-            battle,
-            (self._observe(obs, battle), team_reward.astype(jnp.float32), done["__all__"], info),
+        outcome = (
+            reward[self._env.agents[0]] * REWARD_SCALE,
+            done["__all__"],
+            ~enemies.any() & allies.any(),
+            done["__all__"] & ~is_decided,
+            (~allies).sum(),
+            (~enemies).sum(),
         )
+        packed = [self._observe(obs, battle), *(jnp.float32(value)[None] for value in outcome)]
+        return key, battle, jnp.concatenate(packed)
 
-    def _observe(self, obs: Any, battle: Any) -> tuple[Any, Any, Any]:
+    def _observe(self, obs: Any, battle: Any) -> Any:
+        """State, observations and available actions side by side: (S + N·O + N·A,) float32."""
         jnp = self._jax.numpy
         avail = self._env.get_avail_actions(battle)
         stacked = jnp.stack([obs[agent] for agent in self._env.agents])
         # Units pushed apart at the border may stand just outside the map: positions are clipped.
-        return (
+        parts = (
             self._global_state(battle.state),
-            jnp.clip(stacked, -1.0, 1.0).astype(jnp.float32),
-            jnp.stack([avail[agent] for agent in self._env.agents]).astype(jnp.int32),
+            jnp.clip(stacked, -1.0, 1.0).reshape(-1),
+            jnp.stack([avail[agent] for agent in self._env.agents]).reshape(-1),
         )
+        return jnp.concatenate([part.astype(jnp.float32) for part in parts])
 
     def _global_state(self, battle: Any) -> Any:
         """World state (S,) in [0, 1]: SMAX's own features with positions over the size of the map, weapon

@@ -60,55 +60,54 @@ class VectorRunner:
         self.batch = self.new_batch()
         self.t = 0
         self.mac.init_hidden(batch_size=self.batch_size)
-        self._observe(self.env.reset(), slice(None))
+        self._observe(self.env.reset())
         returns = np.zeros(self.batch_size)
         lengths = np.zeros(self.batch_size, dtype=int)
         infos: list[dict[str, Any]] = []
-        active = list(range(self.batch_size))
-        over: list[int] = []
-        all_actions = np.zeros((self.batch_size, self.env.n_agents), dtype=np.int32)
-        while True:
-            actions = self._act(active, test_mode)
-            all_actions[active] = actions
-            # Like the host's runner: a battle that is over still gets actions in its last state.
-            active = [b for b in active if b not in over]
-            if not active:
-                break
-            transition = self.env.step(all_actions)
-            over = [b for b in active if transition.is_over[b]]
-            returns[active] += transition.reward[active]
-            lengths[active] += 1
-            infos += [episode_info(transition, b) for b in over]
-            cut = transition.info["episode_limit"]
-            self.batch.update(
-                {
-                    "reward": torch.from_numpy(transition.reward[active]).unsqueeze(-1),
-                    "terminated": torch.from_numpy(
-                        (transition.is_over & ~cut)[active].astype(np.uint8)
-                    ).unsqueeze(-1),
-                },
-                bs=active,
-                ts=self.t,
-                mark_filled=False,
-            )
+        is_active = np.ones(self.batch_size, dtype=bool)
+        while is_active.any():
+            transition = self.env.step(self._act(test_mode))
+            is_over = transition.is_over & is_active
+            returns[is_active] += transition.reward[is_active]
+            lengths[is_active] += 1
+            infos += [episode_info(transition, int(b)) for b in np.flatnonzero(is_over)]
+            has_ended = is_over & ~transition.info["episode_limit"]
+            self._write(reward=transition.reward[:, None], terminated=has_ended[:, None].astype(np.uint8))
             self.t += 1
-            self._observe(transition.observation, active)
+            self._observe(transition.observation)
+            is_active &= ~is_over
+        self._act(test_mode)
+        self._clear_padding(lengths)
         if not test_mode:
             self.t_env += int(lengths.sum())
         self._log_episodes(returns.tolist(), int(lengths.sum()), infos, test_mode)
         return self.host.episodes_of_run(self.batch, returns.tolist())
 
-    def _act(self, active: list[int], test_mode: bool) -> np.ndarray:
-        chosen = self.mac.select_actions(
-            self.batch, t_ep=self.t, t_env=self.t_env, bs=active, test_mode=test_mode
-        )
+    def _act(self, test_mode: bool) -> np.ndarray:
+        chosen = self.mac.select_actions(self.batch, t_ep=self.t, t_env=self.t_env, test_mode=test_mode)
         actions = self.host.actions_of(chosen)
-        self.batch.update({"actions": actions.unsqueeze(1)}, bs=active, ts=self.t, mark_filled=False)
+        self.batch.update({"actions": actions.unsqueeze(1)}, ts=self.t, mark_filled=False)
         return actions.cpu().numpy()
 
-    def _observe(self, observation: Observation, active: Any) -> None:
-        data = {key: torch.from_numpy(getattr(observation, key)[active]) for key in Observation._fields}
-        self.batch.update(data, bs=active, ts=self.t, mark_filled=True)
+    def _observe(self, observation: Observation) -> None:
+        self._write(**observation._asdict())
+
+    def _write(self, **data: np.ndarray) -> None:
+        tensors = {key: torch.from_numpy(value).unsqueeze(1) for key, value in data.items()}
+        self.batch.update(tensors, ts=self.t, mark_filled=False)
+
+    def _clear_padding(self, lengths: np.ndarray) -> None:
+        """Mark the filled steps (an episode's transitions and its last state), and zero all others.
+
+        Until here every environment's row was written at every step, finished or not: writing to all of them
+        is several times cheaper than to a changing selection.
+        """
+        data = self.batch.data.transition_data
+        steps = torch.arange(data["filled"].shape[1], device=data["filled"].device)
+        is_padding = steps > torch.as_tensor(lengths, device=steps.device).unsqueeze(1)
+        data["filled"].fill_(1)
+        for values in data.values():
+            values[is_padding] = 0
 
     def _log_episodes(
         self, returns: list[float], n_steps: int, infos: list[dict[str, Any]], test_mode: bool
