@@ -64,6 +64,8 @@ def demo(output: Path, *, t_max: int, seed: int, jobs: int, map_name: str = "3m"
         "seed": seed,
         # Thirty points make a curve; on long runs the config's own interval is fine enough.
         "test_interval": min(10_000, max(1, t_max // 30)),
+        # One SGD step for every two episodes, half the configs' rate: a demo is also a matter of patience.
+        "batch_size": 128,
     }
     results = output / "runs"
     trainings = [Job(arm, training_command(arm, results, options), output / f"{arm}.log") for arm in ARMS]
