@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limask.envs.smax import REWARD_SCALE, Observation, SmaxEnv, SmaxVector, episode_info
+from limask.envs.smax import REWARD_SCALE, Observation, SmaxVector, episode_info
+from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 
 

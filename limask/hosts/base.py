@@ -17,7 +17,7 @@ from limask.agent import LimAgent
 from limask.config import LimConfig
 from limask.controller import LimMac
 from limask.envs import VECTOR_REGISTRY
-from limask.envs.smax import SmaxEnv
+from limask.envs.smax_env import SmaxEnv
 from limask.learner import LimLearner
 from limask.runners.vector import VectorRunner
 from limask.trunks import AgentSpec

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from limask.envs.smax import SmaxEnv
+from limask.envs.smax_env import SmaxEnv
 from limask.hosts.epymarl import TauHost
 
 
