@@ -14,6 +14,7 @@ import sacred.observers
 from limask import resources
 from limask.errors import LimaskError
 from limask.hosts import EpymarlHost, PymarlzooplusHost
+from limask.install import recognised
 
 PYMARLZOOPLUS = "pymarlzooplus"
 
@@ -66,12 +67,10 @@ def _run_checkout(source: Path, arguments: list[str]) -> None:
 
 
 def _source_folder(checkout: Path) -> Path:
-    source = checkout.resolve() / "src"
-    if not (source / "main.py").is_file():
-        raise LimaskError(
-            f"--host={checkout}: expected pymarlzooplus, or the folder of a checkout with src/main.py in it"
-        )
-    return source
+    try:
+        return recognised(checkout) / "src"
+    except LimaskError as error:
+        raise LimaskError(f"--host: expected pymarlzooplus or a checkout; {error}") from error
 
 
 def _resolve_configs(arguments: list[str], config_root: Path) -> list[str]:

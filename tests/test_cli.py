@@ -19,7 +19,10 @@ from limask.cli import main
         (["install", "a_file"], "a_file is a file"),
         (["install", "empty"], "is not a PyMARL-family checkout"),
         (["uninstall", "empty", "--dry-run"], "limask is not installed"),
-        (["run", "--host", "nowhere", "--config=qmix_lim", "--env-config=smax"], "src/main.py"),
+        (
+            ["run", "--host", "nowhere", "--config=qmix_lim", "--env-config=smax"],
+            "expected pymarlzooplus or a checkout",
+        ),
         (["run", "--host", "pymarlzooplus", "--config=qmix_lin", "--env-config=smax"], "qmix_lim"),
         (["run", "--host", "pymarlzooplus", "--config=qmix_lim"], "--env-config=… is missing"),
     ],

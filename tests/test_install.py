@@ -21,6 +21,7 @@ import pytest
 from limask import __version__, resources
 from limask import install as installer
 from limask.errors import LimaskError
+from limask.install import _EPYMARL as EPYMARL
 from limask.install import MANIFEST, REGISTRY_FILE, install, status, transaction, uninstall
 
 ALG = "src/config/algs/qmix_lim.yaml"
@@ -65,6 +66,8 @@ def host(tmp_path: Path, payload: Path) -> Path:
         (root / "src" / name / "__init__.py").write_bytes(b"REGISTRY = {}\n")
     (root / "src/main.py").write_text("print('main')\n")
     (root / "src/run.py").write_text("print('run')\n")
+    for name, word in EPYMARL.items():
+        (root / name).write_text(f"# {word}\n")
     (root / REGISTRY_FILE).write_bytes(HOST_CODE)
     (root / REGISTRY_FILE).chmod(0o640)
     (root / ".gitignore").write_text("__pycache__/\n")
@@ -540,6 +543,16 @@ def test_registry_file_without_registry_is_refused(host: Path) -> None:
         install(host)
 
 
+@pytest.mark.parametrize("name", list(EPYMARL))
+def test_a_family_without_an_adapter_is_refused(host: Path, name: str) -> None:
+    (host / name).write_text("# another family\n")
+    with unchanged(host, "has no adapter for"):
+        install(host)
+    (host / name).unlink()
+    with unchanged(host, "has no adapter for"):
+        install(host)
+
+
 def test_run_may_be_a_package(host: Path) -> None:
     (host / "src/run.py").unlink()
     (host / "src/run").mkdir()
@@ -743,6 +756,11 @@ def test_real_checkout(source: Path | None, tmp_path: Path) -> None:
     root = tmp_path / "checkout"
     shutil.copytree(source, root, symlinks=True)
     before, before_git = tree(root), changed(root)
+    if not (source / "src/learners/maddpg_learner.py").is_file():  # of another family than EPyMARL
+        with pytest.raises(LimaskError, match="no adapter"):
+            install(root)
+        assert (tree(root), changed(root)) == (before, before_git)
+        return
     install(root)
     manifest = json.loads((root / MANIFEST).read_text())
     assert changed(root) - before_git == {*manifest["files"], MANIFEST, REGISTRY_FILE}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from limask.runners.vector import VectorRunner
 from limask.trunks import AgentSpec
 
 
-class Host:
+class Host(ABC):
     """A PyMARL-family run loop whose modules are importable.
 
     Attributes:
@@ -44,21 +45,21 @@ class Host:
         """H, under the family's name for it."""
         return int(args.hidden_dim)
 
+    @abstractmethod
     def update_targets(self, learner: Any, episode_num: int) -> None:
         """Count one SGD step, and move the target networks if it is time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def actions_of(self, chosen: Any) -> torch.Tensor:
         """Actions (B, N) in what the family's ``select_actions`` returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
         """What the family's ``runner.run`` returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def smax_env(self) -> Callable[..., Any]:
         """Builds one SMAX battle as the family's runners expect it."""
-        raise NotImplementedError
 
     # -- registration ---------------------------------------------------------------------------------
 

@@ -16,8 +16,13 @@ from limask.install.manifest import MANIFEST, REGISTRY_FILE, file_state, read_ma
 from limask.install.plan import Step, plan_install, plan_uninstall
 from limask.install.transaction import carry_out, os_errors_told
 
-__all__ = ["MANIFEST", "REGISTRY_FILE", "install", "status", "uninstall"]
+__all__ = ["MANIFEST", "REGISTRY_FILE", "install", "recognised", "status", "uninstall"]
 
+#: What tells EPyMARL from the others: target updates in SGD steps, and environments that return five values.
+_EPYMARL = {
+    "src/learners/q_learner.py": "target_update_interval_or_tau",
+    "src/runners/episode_runner.py": "truncated",
+}
 _HOST_FOLDERS = (
     "src/controllers",
     "src/modules/agents",
@@ -42,7 +47,7 @@ def install(checkout: Path, *, dry_run: bool = False) -> list[str]:
             block or the manifest is damaged, or a write failed. Nothing is changed then.
     """
     with os_errors_told(checkout):
-        root = _host(checkout)
+        root = recognised(checkout)
         old = read_manifest(root)
         steps, new = plan_install(root, old, __version__)
         if new == old and all(step.verb == "keep" for step in steps):
@@ -93,7 +98,7 @@ def status(checkout: Path | None) -> list[str]:
         root = _folder(checkout)
         manifest = read_manifest(root)
         if manifest is None:
-            _host(checkout)
+            recognised(checkout)
             lines = [f"limask is not installed in {root}"]
             block = block_state(root / REGISTRY_FILE, None)
             if block != "missing":
@@ -120,8 +125,12 @@ def _folder(checkout: Path) -> Path:
     return root
 
 
-def _host(checkout: Path) -> Path:
-    """Return the real path of a checkout that limask knows how to extend."""
+def recognised(checkout: Path) -> Path:
+    """Return the real path of a checkout that limask knows how to extend.
+
+    Raises:
+        LimaskError: it is no PyMARL-family checkout, or one of a family that limask has no adapter for.
+    """
     root = _folder(checkout)
     missing = [name for name in _HOST_FOLDERS if not (root / name).is_dir()]
     if not (root / "src/main.py").is_file():
@@ -139,4 +148,12 @@ def _host(checkout: Path) -> Path:
             f"{checkout} is not a PyMARL-family checkout: it lacks {', '.join(missing)}; "
             "give the folder that holds src/main.py"
         )
+    for name, word in _EPYMARL.items():
+        path = root / name
+        if not path.is_file() or word not in path.read_text(encoding="utf-8", errors="replace"):
+            raise LimaskError(
+                f"{checkout} is a PyMARL-family checkout that limask has no adapter for: {name} does not "
+                f"speak of {word!r}, as EPyMARL's does (version 2.0.0 and later); use such a checkout, or "
+                "pymarlzooplus"
+            )
     return root
