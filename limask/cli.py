@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("demo"), help="folder for results (default: ./demo)"
     )
     demo.add_argument(
-        "--t-max", type=int, default=120_000, help="environment steps of each arm (default: 120000)"
+        "--t-max", type=int, default=100_000, help="environment steps of each arm (default: 100000)"
     )
     demo.add_argument("--seed", type=int, default=1, help="seed of every arm (default: 1)")
     demo.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: 2)")

@@ -71,7 +71,7 @@ def demo(output: Path, *, t_max: int, seed: int, jobs: int, map_name: str = "3m"
     trainings = [Job(arm, training_command(arm, results, options), output / f"{arm}.log") for arm in ARMS]
     watches = [ArmWatch(training, results, map_name, t_max) for training in trainings]
     with shown(watches, console) as show:
-        run_jobs(trainings, jobs, show)
+        run_jobs(trainings[::-1], jobs, show)  # the longest first
 
     title = f"SMAX {map_name}, seed {seed}"
     curves = [_curves(training, results, map_name) for training in trainings]
