@@ -113,14 +113,14 @@ def test_failed_child_ends_the_others(
     started: list[Job] = []
     start = Job.start
     monkeypatch.setattr(Job, "start", lambda job: (start(job), started.append(job))[0])
-    children(qmix_fc=SLEEP, qmix_entity=FAIL, qmix_lim=SLEEP)
+    children(qmix_lim=SLEEP, qmix_entity=FAIL, qmix_fc=SLEEP)
     with pytest.raises(LimaskError) as caught:
         run_demo(tmp_path, n_jobs=2)
     assert str(caught.value) == (
         f"qmix_entity failed with exit status 3; its output is in {tmp_path / 'qmix_entity.log'} "
         "and ends with: ValueError: no good"
     )
-    assert [job.name for job in started] == ["qmix_fc", "qmix_entity"]
+    assert [job.name for job in started] == ["qmix_lim", "qmix_entity"]
     assert started[0].process is not None and started[0].process.returncode == -signal.SIGTERM
     assert not list(tmp_path.glob("curves.*"))
 
@@ -170,7 +170,7 @@ except SystemExit as end:
 sys.exit(status if bystander.poll() is None else 1)
 """
     process = subprocess.Popen([sys.executable, "-c", script])
-    pids = [int(wait_for(tmp_path / arm)) for arm in ("qmix_fc", "qmix_entity")]
+    pids = [int(wait_for(tmp_path / arm)) for arm in ("qmix_lim", "qmix_entity")]
     process.send_signal(number)
     assert process.wait(30) == status
     for pid in pids:
