@@ -28,11 +28,9 @@ class Host(ABC):
     """A PyMARL-family run loop whose modules are importable.
 
     Attributes:
-        name: what messages call it.
         prefix: prefix of its modules, ``""`` in a checkout with a flat ``src/``.
     """
 
-    name: str
     prefix: str = ""
 
     def module(self, name: str) -> Any:

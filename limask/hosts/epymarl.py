@@ -28,8 +28,6 @@ class TauHost(Host):
 class EpymarlHost(TauHost):
     """EPyMARL at its current head."""
 
-    name = "EPyMARL"
-
     def actions_of(self, chosen: Any) -> torch.Tensor:
         """See ``Host.actions_of``."""
         return chosen

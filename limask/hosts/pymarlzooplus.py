@@ -14,7 +14,6 @@ from limask.hosts.epymarl import TauHost
 class PymarlzooplusHost(TauHost):
     """pymarlzooplus 1.1."""
 
-    name = "pymarlzooplus"
     prefix = "pymarlzooplus."
 
     def actions_of(self, chosen: Any) -> torch.Tensor:

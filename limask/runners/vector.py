@@ -99,8 +99,8 @@ class VectorRunner:
     def _clear_padding(self, lengths: np.ndarray) -> None:
         """Mark the filled steps (an episode's transitions and its last state), and zero all others.
 
-        Until here every environment's row was written at every step, finished or not: writing to all of them
-        is several times cheaper than to a changing selection.
+        Until here every environment's row was written at every step, finished or not: a slice of all
+        of them needs no indexed write.
         """
         data = self.batch.data.transition_data
         steps = torch.arange(data["filled"].shape[1], device=data["filled"].device)
