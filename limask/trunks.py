@@ -12,12 +12,12 @@ H hidden size, F width of an entity's embedding, A actions.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from limask import tokens
 from limask.layouts import Layout, TokenGroup
 
 
@@ -81,101 +81,132 @@ class EntityTrunk(nn.Module):
     A token of zeros (a unit out of sight, dead, or hidden by a masker) adds nothing. The last action takes
     part without naming a slot: actions that aim at nobody join the agent's own features, and each possible
     target carries whether it was aimed at.
+
+    One gather lays the tokens of all kinds side by side: its columns are a token's features, its kind's
+    constant ("is shown"), and whether the last action aimed at it.
     """
+
+    own_columns: torch.Tensor
+    token_columns: torch.Tensor
+    constants: torch.Tensor
+
+    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
+        super().__init__()
+        self.n_agents = spec.n_agents
+        self.groups = [group for group in layout.groups if group.kind in layout.kinds]
+        self.counts = [group.count for group in self.groups]
+        self.n_features = max(group.width for group in self.groups)
+        columns = _Columns(spec, layout)
+        own = torch.tensor(columns.of_agent())
+        by_agent = [columns.of_tokens(agent, self.n_features) for agent in range(spec.n_agents)]
+        starts = torch.arange(spec.n_agents).view(-1, 1, 1) * columns.n_columns
+        self.register_buffer("own_columns", own, persistent=False)
+        self.register_buffer("token_columns", (torch.stack(by_agent) + starts).flatten(), persistent=False)
+        self.register_buffer("constants", torch.tensor([[0.0, 1.0]]), persistent=False)
+        width = entity_dim(spec)
+        # No bias: a token that is not there must stay zero. Its constant is the column "is shown".
+        self.embed = nn.ModuleDict(
+            {group.kind: nn.Linear(self.n_features + 2, width, bias=False) for group in self.groups}
+        )
+        self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
+        with torch.no_grad():  # start as separate layers for the agent itself and for each kind would
+            self.mix.weight[:, : len(own)].uniform_(-(len(own) ** -0.5), len(own) ** -0.5)
+            self.mix.weight[:, len(own) :].uniform_(-(width**-0.5), width**-0.5)
+
+    def forward(self, inputs: torch.Tensor) -> Encoded:
+        """Inputs (R, D) → features (R, H) and entities' embeddings (R, K, F)."""
+        extended = torch.cat([inputs, self.constants.expand(inputs.shape[0], 2)], dim=1)
+        by_team = extended.view(inputs.shape[0] // self.n_agents, -1)
+        token = by_team.index_select(1, self.token_columns)
+        token = token.view(inputs.shape[0], -1, self.n_features + 2)
+        # The norm is the fastest of torch's reductions that tell zeros from anything else.
+        is_shown = torch.linalg.vector_norm(token[..., : self.n_features], dim=-1, keepdim=True) != 0
+        token[..., self.n_features :].mul_(is_shown)
+        entities = {
+            group.kind: torch.relu(self.embed[group.kind](part))
+            for group, part in zip(self.groups, token.split(self.counts, dim=1), strict=True)
+        }
+        own = extended.index_select(1, self.own_columns)
+        pooled = [embedding.sum(dim=1) for embedding in entities.values()]
+        return Encoded(self.mix(torch.cat([own, *pooled], dim=1)), entities)
+
+
+class _Columns:
+    """Where the entity trunk finds its inputs in [observation | last action | agent id | 0 | 1]."""
+
+    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
+        self.spec, self.layout = spec, layout
+        self.last_action = layout.obs_size
+        self.agent_id = layout.obs_size + spec.has_last_action * spec.n_actions
+        self.zero = spec.input_size(layout.obs_size)
+        self.one = self.zero + 1
+        self.n_columns = self.zero + 2
+        starts = itertools.accumulate((group.size for group in layout.groups), initial=0)
+        self.starts = list(zip(layout.groups, starts, strict=False))
+
+    def of_agent(self) -> list[int]:
+        """Columns of the agent itself: its own features, last action if it aims at nobody, and id."""
+        columns: list[int] = []
+        for group, start in self.starts:
+            if group.kind not in self.layout.kinds:
+                columns += range(start, start + group.size)
+        if self.spec.has_last_action:
+            columns += range(self.last_action, self.last_action + n_plain_actions(self.spec, self.layout))
+        return [*columns, *range(self.agent_id, self.zero)]
+
+    def of_tokens(self, agent: int, n_features: int) -> torch.Tensor:
+        """Columns (K, n_features + 2) of the tokens that ``agent`` observes."""
+        rows = []
+        for group, start in self.starts:
+            if group.kind in self.layout.kinds:
+                for k in range(group.count):
+                    features = range(start + k * group.width, start + (k + 1) * group.width)
+                    padding = [self.zero] * (n_features - group.width)
+                    rows.append([*features, *padding, self.one, self._aimed(group, k, agent)])
+        return torch.tensor(rows)
+
+    def _aimed(self, group: TokenGroup, k: int, agent: int) -> int:
+        """Column that is one where the agent's last action aimed at the group's token k."""
+        is_target = group.kind == "ally" if agent in self.layout.healers else group.first_action is not None
+        action = n_plain_actions(self.spec, self.layout) + k
+        if not self.spec.has_last_action or not is_target or action >= self.spec.n_actions:
+            return self.zero
+        return self.last_action + action
+
+
+class EntityHead(nn.Module):
+    """Plain actions through one linear layer; the value of the action at entity k is ``e_k · W h + b · h``,
+    with biases and weights for each kind of target."""
 
     def __init__(self, spec: AgentSpec, layout: Layout) -> None:
         super().__init__()
         self.spec, self.layout = spec, layout
         self.n_plain = n_plain_actions(spec, layout)
-        self.entities = [group for group in layout.groups if group.kind in layout.kinds]
-        self.own = [group for group in layout.groups if group.kind not in layout.kinds]
-        own_size = sum(group.size for group in self.own)
-        own_size += spec.has_last_action * self.n_plain + spec.has_agent_id * spec.n_agents
-        self.from_own = nn.Linear(own_size, spec.hidden_dim)
-        width = entity_dim(spec)
-        # No bias: a token that is not there must stay zero. Its constant is the flag "is shown".
-        self.embed = nn.ModuleDict(
-            {g.kind: nn.Linear(g.width + 1 + self._is_target(g), width, bias=False) for g in self.entities}
-        )
-        self.from_sum = nn.ModuleDict(
-            {g.kind: nn.Linear(width, spec.hidden_dim, bias=False) for g in self.entities}
-        )
-
-    def forward(self, inputs: torch.Tensor) -> Encoded:
-        """Inputs (R, D) → features (R, H) and entities' embeddings (R, K, F)."""
-        spec, layout = self.spec, self.layout
-        n_last = spec.has_last_action * spec.n_actions
-        obs, last_action, agent_id = inputs.split(
-            [layout.obs_size, n_last, inputs.shape[1] - layout.obs_size - n_last], dim=1
-        )
-        parts = tokens.split(obs, layout)
-        own = [parts[group.kind].flatten(1) for group in self.own]
-        features = self.from_own(torch.cat([*own, last_action[:, : self.n_plain], agent_id], dim=1))
-        embedded = {}
-        for group in self.entities:
-            token = parts[group.kind]
-            is_shown = (token != 0).any(dim=-1, keepdim=True).to(token.dtype)
-            described = [token, is_shown]
-            if self._is_target(group):
-                aimed = self._aimed_at(group, last_action[:, self.n_plain :])
-                described.append(aimed.unsqueeze(-1) * is_shown)
-            embedding = torch.relu(self.embed[group.kind](torch.cat(described, dim=-1)))
-            features = features + self.from_sum[group.kind](embedding.sum(dim=1))
-            embedded[group.kind] = embedding
-        return Encoded(features, embedded)
-
-    def _is_target(self, group: TokenGroup) -> bool:
-        is_healed = group.kind == "ally" and bool(self.layout.healers)
-        return self.spec.has_last_action and (group.first_action is not None or is_healed)
-
-    def _aimed_at(self, group: TokenGroup, targeted: torch.Tensor) -> torch.Tensor:
-        """Which of the group's tokens the last action aimed at: (R, K), from ``targeted`` (R, A − plain)."""
-        if not self.layout.healers:
-            return targeted
-        is_healer = rows_of(self.layout.healers, self.spec.n_agents, targeted)
-        if group.first_action is not None:
-            return targeted.masked_fill(is_healer, 0.0)
-        aimed = targeted[:, : group.count].masked_fill(~is_healer, 0.0)
-        return nn.functional.pad(aimed, (0, group.count - aimed.shape[1]))
-
-
-class EntityHead(nn.Module):
-    """Plain actions through one linear layer; the action at entity k is a product with its embedding."""
-
-    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
-        super().__init__()
-        self.spec, self.layout = spec, layout
-        self.plain = nn.Linear(spec.hidden_dim, n_plain_actions(spec, layout))
-        self.attack = _Aim(spec)
-        self.heal = _Aim(spec) if layout.healers else None
+        self.targets = ["enemy"] if "enemy" in layout.kinds else []
+        self.targets += ["ally"] if self.targets and layout.healers else []
+        aim = entity_dim(spec) + 1
+        self.sizes = [self.n_plain] + [aim] * len(self.targets)
+        self.linear = nn.Linear(spec.hidden_dim, sum(self.sizes))
 
     def forward(self, hidden: torch.Tensor, entities: dict[str, torch.Tensor]) -> torch.Tensor:
         """Hidden states (R, H) and embeddings (R, K, F) → Q-values (R, A)."""
-        q_plain = self.plain(hidden)
-        if "enemy" not in entities:
+        q_plain, *aims = self.linear(hidden).split(self.sizes, dim=1)
+        if not aims:
             return q_plain
-        q_aimed = self.attack(hidden, entities["enemy"])
-        if self.heal is not None:
-            q_heal = self.heal(hidden, entities["ally"])[:, : q_aimed.shape[1]]
+        q_aimed, *q_heal = (
+            _aim_at(entities[kind], aim) for kind, aim in zip(self.targets, aims, strict=True)
+        )
+        if q_heal:
+            healed = q_heal[0][:, : q_aimed.shape[1]]
             is_healer = rows_of(self.layout.healers, self.spec.n_agents, q_aimed)
-            n_healed = q_heal.shape[1]
-            healed = torch.where(is_healer, q_heal, q_aimed[:, :n_healed])
-            q_aimed = torch.cat([healed, q_aimed[:, n_healed:]], dim=1)
+            by_agent = torch.where(is_healer, healed, q_aimed[:, : healed.shape[1]])
+            q_aimed = torch.cat([by_agent, q_aimed[:, healed.shape[1] :]], dim=1)
         return torch.cat([q_plain, q_aimed], dim=1)
 
 
-class _Aim(nn.Module):
-    """Q-value of acting on each entity: ``e_k · W h + b · h``, with biases."""
-
-    def __init__(self, spec: AgentSpec) -> None:
-        super().__init__()
-        self.weights_of = nn.Linear(spec.hidden_dim, entity_dim(spec))
-        self.shared = nn.Linear(spec.hidden_dim, 1)
-
-    def forward(self, hidden: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
-        """Hidden states (R, H) and embeddings (R, K, F) → Q-values (R, K)."""
-        product = torch.bmm(embedded, self.weights_of(hidden).unsqueeze(-1)).squeeze(-1)
-        return product + self.shared(hidden)
+def _aim_at(entities: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+    """Embeddings (R, K, F), and weights followed by a shared value (R, F + 1) → values (R, K)."""
+    return torch.bmm(entities, aim[:, :-1].unsqueeze(-1)).squeeze(-1) + aim[:, -1:]
 
 
 def n_plain_actions(spec: AgentSpec, layout: Layout) -> int:

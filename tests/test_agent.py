@@ -29,7 +29,7 @@ MMM = smac_layout_of(
 
 
 def make_agent(layout: Layout = UNITS, trunk: str = "entity", **changes: object) -> LimAgent:
-    torch.manual_seed(3)
+    torch.manual_seed(4)
     target = layout.group("enemy")
     n_actions = (target.first_action or 0) + target.count if target else 5
     n_allies = layout.group("ally")

@@ -11,7 +11,7 @@ PACKAGE = Path(limask.__file__).parent
 
 #: Modules from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
-    ("errors", "gru", "packing", "targets"),
+    ("errors", "gru", "packing", "selectors", "targets"),
     ("config", "resources"),
     ("envs", "install"),
     ("layouts",),

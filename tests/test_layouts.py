@@ -537,13 +537,13 @@ class Skirmish:
 @pytest.fixture(scope="module")
 def skirmish(smax: Any) -> Skirmish:
     """Units are put where some see each other and some do not; some are wounded, and some are dead."""
+    import jax
     import jax.numpy as jnp
 
     from limask.envs.smax import SmaxVector
 
     vector = SmaxVector("2s3z", seeds=range(N_SIDE))
     vector.reset()
-    state = vector._battles.state
     places = np.zeros((N_SIDE, 2 * N_SIDE, 2), dtype=np.float32)
     share = np.tile(np.linspace(0.3, 1.0, 2 * N_SIDE, dtype=np.float32), (N_SIDE, 1))
     others = [(16.0, 24.4), (23.0, 10.5), (29.0, 29.0), (3.0, 29.0)]
@@ -553,18 +553,22 @@ def skirmish(smax: Any) -> Skirmish:
         share[k, N_SIDE + (k + 1) % N_SIDE] = 0.0
     share[0, 4] = share[1, 1] = 0.0
     health = share * np.array([unit["health"] for unit in TWO_S_THREE_Z], dtype=np.float32)
-    vector._battles = vector._battles.replace(
-        state=state.replace(
+    battles = jax.vmap(vector._battle_of)(vector._rows[:, : vector._battle_size])
+    battles = battles.replace(
+        state=battles.state.replace(
             unit_positions=jnp.asarray(places),
             unit_health=jnp.asarray(health),
             unit_alive=jnp.asarray(health > 0),
         )
     )
+    flat = jax.vmap(lambda battle: vector._flatten(battle)[0])(battles)
+    vector._rows = vector._rows.at[:, : vector._battle_size].set(flat)
     actions = np.full((N_SIDE, N_SIDE), STOP)
     actions[:, 0] = FIRST_ATTACK + np.arange(N_SIDE)
     actions[:, 1] = 0
     observation = vector.step(actions).observation
-    return Skirmish(torch.tensor(observation.obs), observation.avail_actions, health, vector._battles.state)
+    states = jax.vmap(vector._battle_of)(vector._rows[:, : vector._battle_size]).state
+    return Skirmish(torch.tensor(observation.obs), observation.avail_actions, health, states)
 
 
 def test_smax_attack_k_hits_enemy_token_k(skirmish: Skirmish) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -74,10 +75,11 @@ class Transition(NamedTuple):
 
 
 def _import_jaxmarl() -> tuple[Any, Any]:
-    # A battle is a few hundred small operations: a GPU or a thread pool only adds latency, and an
-    # accelerator's memory belongs to the learner. A choice of the user's own stands.
+    # A battle is a few hundred small operations: on a GPU it is slower, and an accelerator's memory belongs
+    # to the learner. A choice of the user's own stands.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    # Each step's result is awaited at once: handing the step to another thread only delays it.
+    os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
     try:
         import jax
 
@@ -180,6 +182,11 @@ class SmaxVector:
         self.obs_size = self.sizes.obs_size
         self.state_size = int(published.state_size)
         self._seed_keys(seeds)
+        self._flatten = importlib.import_module("jax.flatten_util").ravel_pytree
+        _, shapes = self._jax.eval_shape(self._env.reset, self._keys[0])
+        zeros = self._jax.tree.map(lambda leaf: self._jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
+        flat, self._battle_of = self._flatten(zeros)
+        self._battle_size = flat.size
         self._reset = self._jax.jit(self._jax.vmap(self._reset_one))
         self._step = self._jax.jit(self._jax.vmap(self._step_one))
 
@@ -196,19 +203,17 @@ class SmaxVector:
 
     def reset(self) -> Observation:
         """Start B new battles."""
-        self._keys, self._battles, packed = self._reset(self._keys)
-        return self._unpack(np.asarray(packed))[0]
+        self._keys, self._rows = self._reset(self._keys)
+        return self._unpack()[0]
 
     def step(self, actions: np.ndarray) -> Transition:
         """Step all battles once; ``actions`` (B, N) integers.
 
         A battle that is over goes on being stepped (its outputs mean nothing) until the next ``reset``.
         """
-        self._keys, self._battles, packed = self._step(
-            self._keys, self._battles, np.asarray(actions, np.int32)
-        )
-        observation, rest = self._unpack(np.asarray(packed))
-        reward, is_over, *info = rest.T
+        self._keys, self._rows = self._step(self._keys, self._rows, np.asarray(actions, np.int32))
+        observation, outcome = self._unpack()
+        reward, is_over, *info = outcome.T
         return Transition(
             observation,
             np.ascontiguousarray(reward),
@@ -221,28 +226,33 @@ class SmaxVector:
             },
         )
 
-    def _unpack(self, packed: np.ndarray) -> tuple[Observation, np.ndarray]:
-        """(B, ·) float32 → the observation, and what follows it."""
-        n_obs, n_avail = self.n_agents * self.obs_size, self.n_agents * self.n_actions
-        state, obs, avail, rest = np.split(packed, np.cumsum((self.state_size, n_obs, n_avail)), axis=1)
+    def _unpack(self) -> tuple[Observation, np.ndarray]:
+        """The observation, and the outcomes (B, 6), in the rows of the step just made."""
+        rows = np.asarray(self._rows)
+        obs_from = self._battle_size + self.state_size
+        avail_from = obs_from + self.n_agents * self.obs_size
+        outcome_from = avail_from + self.n_agents * self.n_actions
         by_agent = (self.batch_size, self.n_agents, -1)
-        observation = Observation(state, obs.reshape(by_agent), avail.reshape(by_agent).astype(np.int32))
-        return observation, rest
+        observation = Observation(
+            rows[:, self._battle_size : obs_from],
+            rows[:, obs_from:avail_from].reshape(by_agent),
+            rows[:, avail_from:outcome_from].reshape(by_agent).astype(np.int32),
+        )
+        return observation, rows[:, outcome_from:]
 
     # -- one battle; these are vmapped and compiled ---------------------------------------------------
-    # Their outputs are packed into one array: fetching each of a dozen would cost more than the step.
+    # A battle is one row of numbers, what is in it and what it shows: passing and fetching each of two dozen
+    # small arrays would cost more than the step. All of them are exact in float32.
 
-    def _reset_one(self, key: Any) -> tuple[Any, Any, Any]:
+    def _reset_one(self, key: Any) -> tuple[Any, Any]:
         key, reset_key = self._jax.random.split(key)
         obs, battle = self._env.reset(reset_key)
-        # A scalar that is weakly typed after a reset and not after a step would compile the step twice.
-        battle = self._jax.tree.map(lambda x: self._jax.numpy.asarray(x, x.dtype), battle)
-        return key, battle, self._observe(obs, battle)
+        return key, self._row(battle, obs, (0.0,) * 6)
 
-    def _step_one(self, key: Any, battle: Any, actions: Any) -> tuple[Any, Any, Any]:
-        jnp = self._jax.numpy
+    def _step_one(self, key: Any, row: Any, actions: Any) -> tuple[Any, Any]:
         key, step_key = self._jax.random.split(key)
         chosen = {agent: actions[i] for i, agent in enumerate(self._env.agents)}
+        battle = self._battle_of(row[: self._battle_size])
         obs, battle, reward, done, _ = self._env.step_env(step_key, battle, chosen)
         alive = battle.state.unit_alive
         allies, enemies = alive[: self.n_agents], alive[self.n_agents :]
@@ -255,8 +265,15 @@ class SmaxVector:
             (~allies).sum(),
             (~enemies).sum(),
         )
-        packed = [self._observe(obs, battle), *(jnp.float32(value)[None] for value in outcome)]
-        return key, battle, jnp.concatenate(packed)
+        return key, self._row(battle, obs, outcome)
+
+    def _row(self, battle: Any, obs: Any, outcome: Any) -> Any:
+        """[battle | state | observations | available actions | outcome]: (C,) float32."""
+        jnp = self._jax.numpy
+        flat, _ = self._flatten(battle)
+        return jnp.concatenate(
+            [flat, self._observe(obs, battle), *(jnp.float32(value)[None] for value in outcome)]
+        )
 
     def _observe(self, obs: Any, battle: Any) -> Any:
         """State, observations and available actions side by side: (S + N·O + N·A,) float32."""

@@ -21,6 +21,7 @@ from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax_env import SmaxEnv
 from limask.learner import LimLearner
 from limask.runners.vector import VectorRunner
+from limask.selectors import EpsilonGreedy
 from limask.trunks import AgentSpec
 
 
@@ -62,12 +63,16 @@ class Host(ABC):
     # -- registration ---------------------------------------------------------------------------------
 
     def register(self) -> None:
-        """Add limask's agent, controller, learner, runner and environment to the host's registries."""
+        """Add limask's parts to the host's registries."""
         learners, runners = self.module("learners").REGISTRY, self.module("runners").REGISTRY
         if "lim_learner" in learners:
             return
         macs = self.module("controllers").REGISTRY
         self.module("modules.agents").REGISTRY["lim"] = self.build_agent
+        selectors = self.module("components.action_selectors").REGISTRY
+        selectors["lim_epsilon_greedy"] = self._join(
+            "EpsilonGreedy", EpsilonGreedy, selectors["epsilon_greedy"]
+        )
         macs["lim_mac"] = self._join("LimMac", LimMac, macs["basic_mac"])
         learners["lim_learner"] = self._join("LimLearner", LimLearner, learners["q_learner"])
         self.module("envs").REGISTRY["smax"] = self.smax_env()

@@ -54,47 +54,52 @@ class VectorRunner:
     def save_replay(self) -> None:
         """SMAX saves no replays."""
 
-    @torch.no_grad()
     def run(self, test_mode: bool = False) -> Any:
         """One episode in every environment; returns what the host's parallel runner returns."""
         self.batch = self.new_batch()
         self.t = 0
         self.mac.init_hidden(batch_size=self.batch_size)
-        self._observe(self.env.reset())
         returns = np.zeros(self.batch_size)
         lengths = np.zeros(self.batch_size, dtype=int)
         infos: list[dict[str, Any]] = []
         is_active = np.ones(self.batch_size, dtype=bool)
+        observation = self.env.reset()
+        states, rewards, terminated = [observation.state], [], []
+        actions = self._act(observation, test_mode)
         while is_active.any():
-            transition = self.env.step(self._act(test_mode))
+            transition = self.env.step(actions)
             is_over = transition.is_over & is_active
             returns[is_active] += transition.reward[is_active]
             lengths[is_active] += 1
             infos += [episode_info(transition, int(b)) for b in np.flatnonzero(is_over)]
-            has_ended = is_over & ~transition.info["episode_limit"]
-            self._write(reward=transition.reward[:, None], terminated=has_ended[:, None].astype(np.uint8))
+            states.append(transition.observation.state)
+            rewards.append(transition.reward)
+            terminated.append(is_over & ~transition.info["episode_limit"])
             self.t += 1
-            self._observe(transition.observation)
+            actions = self._act(transition.observation, test_mode)
             is_active &= ~is_over
-        self._act(test_mode)
+        # What no action depends on is written at once: a write costs as much as a layer of the agent.
+        for key, values in (("state", states), ("reward", rewards), ("terminated", terminated)):
+            whole = self.batch.data.transition_data[key][:, : len(values)]
+            whole.copy_(torch.from_numpy(np.stack(values, axis=1)).view_as(whole))
         self._clear_padding(lengths)
         if not test_mode:
             self.t_env += int(lengths.sum())
         self._log_episodes(returns.tolist(), int(lengths.sum()), infos, test_mode)
         return self.host.episodes_of_run(self.batch, returns.tolist())
 
-    def _act(self, test_mode: bool) -> np.ndarray:
+    # The host's ``batch.update`` checks and reshapes: at every step that costs as much as the agent.
+    @torch.inference_mode()
+    def _act(self, observation: Observation, test_mode: bool) -> np.ndarray:
+        """Write what is observed at this step, and the actions taken on it; returns them, (B, N)."""
+        data = self.batch.data.transition_data
+        data["obs"][:, self.t] = torch.from_numpy(observation.obs)
+        data["avail_actions"][:, self.t] = torch.from_numpy(observation.avail_actions)
         chosen = self.mac.select_actions(self.batch, t_ep=self.t, t_env=self.t_env, test_mode=test_mode)
         actions = self.host.actions_of(chosen)
-        self.batch.update({"actions": actions.unsqueeze(1)}, ts=self.t, mark_filled=False)
+        data["actions"][:, self.t, :, 0] = actions
+        data["actions_onehot"][:, self.t].scatter_(2, actions.unsqueeze(2), 1.0)
         return actions.cpu().numpy()
-
-    def _observe(self, observation: Observation) -> None:
-        self._write(**observation._asdict())
-
-    def _write(self, **data: np.ndarray) -> None:
-        tensors = {key: torch.from_numpy(value).unsqueeze(1) for key, value in data.items()}
-        self.batch.update(tensors, ts=self.t, mark_filled=False)
 
     def _clear_padding(self, lengths: np.ndarray) -> None:
         """Mark the filled steps (an episode's transitions and its last state), and zero all others.
