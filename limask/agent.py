@@ -45,7 +45,7 @@ class LimAgent(nn.Module):
     def forward(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One time step: inputs (R, D) and hidden states (…, H) → Q-values (R, A), hidden states (R, H)."""
         encoded = self.fc1(inputs)
-        x = torch.relu(encoded.features)
+        x = torch.relu_(encoded.features)
         if isinstance(self.rnn, nn.GRUCell):
             hidden = self.rnn(x, hidden.reshape(-1, self.spec.hidden_dim))
         else:
@@ -64,7 +64,7 @@ class LimAgent(nn.Module):
         """
         n_rows, n_agents, _ = inputs.shape
         encoded = self.fc1(inputs.flatten(0, 1))
-        x = torch.relu(encoded.features)
+        x = torch.relu_(encoded.features)
         if isinstance(self.rnn, nn.GRUCell):
             hidden = packed_gru(self.rnn, x, [count * n_agents for count in counts])
         else:

@@ -41,6 +41,7 @@ class LimConfig:
         keep_at_least: visible tokens that stay visible in each agent's observation, where it has so many; the
             agent's own features count.
         lambda_rec: weight of the reconstruction loss beside the TD loss.
+        rec_share: share of the sampled episodes that the reconstruction loss is computed on, at least one.
         detach_trunk: whether the reconstruction loss trains the decoder only.
         decoder_dim: hidden width of the decoder.
         decoder_lr: learning rate of the decoder's own optimiser.
@@ -56,6 +57,7 @@ class LimConfig:
     mask_ratio: float = _option(0.5, low=0.0, below=1.0)
     keep_at_least: int = _option(1, low=1)
     lambda_rec: float = _option(0.1, low=0.0)
+    rec_share: float = _option(0.25, above=0.0, high=1.0)
     detach_trunk: bool = _option(False)
     decoder_dim: int = _option(64, low=1)
     decoder_lr: float = _option(5e-4, above=0.0)

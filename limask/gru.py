@@ -5,7 +5,7 @@ tensor of the whole sequence with zeros for each of them, which is quadratic in 
 time holds only what depends on the step before; gates' derivatives and weight gradients are taken at once.
 
 Axes: S rows of all time steps, ordered by time (rows of one time step side by side, and no time step with
-more rows than the one before), H hidden size.
+more rows than the one before), D input features, H hidden size.
 """
 
 from __future__ import annotations
@@ -29,64 +29,77 @@ def packed_gru(cell: nn.GRUCell, inputs: torch.Tensor, counts: list[int]) -> tor
         start = inputs.new_zeros(1, counts[0], cell.hidden_size)
         weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
         return torch.gru(inputs, torch.tensor(counts), start, weights, True, 1, 0.0, cell.training, False)[0]
-    from_inputs = nn.functional.linear(inputs, cell.weight_ih, cell.bias_ih)
-    return _Recurrence.apply(from_inputs, cell.weight_hh, cell.bias_hh, counts)
+    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    return _PackedGru.apply(inputs, *weights, counts)
 
 
-class _Recurrence(torch.autograd.Function):
-    """The part of a GRU that depends on the step before; gates in torch's order: reset, update, new."""
+class _PackedGru(torch.autograd.Function):
+    """Gates in torch's order: reset, update, new. Large tensors are written in place wherever they can be:
+    on a CPU, a fresh one costs more than the arithmetic done on it."""
 
     @staticmethod
     def forward(
-        ctx: Any, from_inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, counts: list[int]
+        ctx: Any,
+        inputs: torch.Tensor,
+        weight_ih: torch.Tensor,
+        weight_hh: torch.Tensor,
+        bias_ih: torch.Tensor,
+        bias_hh: torch.Tensor,
+        counts: list[int],
     ) -> torch.Tensor:
-        size = weight.shape[1]
-        gates = from_inputs.clone()
-        from_hidden = torch.empty_like(gates)
-        hidden = gates.new_empty(gates.shape[0], size)
-        before = torch.zeros_like(hidden)
-        transposed = weight.t()
+        size = weight_hh.shape[1]
+        gates = torch.addmm(bias_ih, inputs, weight_ih.t())
+        hidden, before = (gates.new_empty(gates.shape[0], size) for _ in range(2))
+        new_recurrent = torch.empty_like(hidden)
+        scratch = gates.new_empty(counts[0], 3 * size)
+        transposed = weight_hh.t()
         first = 0
         for step, count in enumerate(counts):
             rows = slice(first, first + count)
-            now, recurrent = gates[rows], from_hidden[rows]
+            now, was, recurrent = gates[rows], before[rows], scratch[:count]
             if step:
-                before[rows] = hidden[first - counts[step - 1] : first - counts[step - 1] + count]
-            torch.addmm(bias, before[rows], transposed, out=recurrent)
-            reset_update = now[:, : 2 * size]
-            reset_update.add_(recurrent[:, : 2 * size]).sigmoid_()
+                earlier = first - counts[step - 1]
+                was.copy_(hidden[earlier : earlier + count])
+            else:
+                was.zero_()
+            torch.addmm(bias_hh, was, transposed, out=recurrent)
+            now[:, : 2 * size].add_(recurrent[:, : 2 * size]).sigmoid_()
+            new_recurrent[rows] = recurrent[:, 2 * size :]
             new = now[:, 2 * size :]
             new.addcmul_(now[:, :size], recurrent[:, 2 * size :]).tanh_()
-            torch.lerp(new, before[rows], now[:, size : 2 * size], out=hidden[rows])
+            torch.lerp(new, was, now[:, size : 2 * size], out=hidden[rows])
             first += count
         ctx.counts = counts
-        ctx.save_for_backward(gates, from_hidden[:, 2 * size :], before, weight)
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, new_recurrent, before)
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gates, new_recurrent, before, weight = ctx.saved_tensors
-        size = weight.shape[1]
+        inputs, weight_ih, weight_hh, gates, new_recurrent, before = ctx.saved_tensors
+        size = weight_hh.shape[1]
         reset, update, new = gates.split(size, dim=1)
-        # Derivatives of h' with respect to the three gates' inputs; the loop multiplies them by dL/dh'.
-        by_new = (1 - update) * (1 - new.square())
-        by_update = (before - new) * update * (1 - update)
-        by_reset = by_new * new_recurrent * reset * (1 - reset)
-        by_recurrent = torch.stack([by_reset, by_update, by_new * reset], dim=1)
+        # Derivatives of h' with respect to what each gate takes from the step before; the loop over time
+        # multiplies them by dL/dh'.
+        by_new = (1 - update).mul_(1 - new.square())
+        by_gate = torch.empty_like(gates)
+        by_reset, by_update, by_recurrent = by_gate.split(size, dim=1)
+        torch.mul(by_new, reset, out=by_recurrent)
+        torch.mul(by_recurrent, new_recurrent, out=by_reset).mul_(1 - reset)
+        torch.sub(before, new, out=by_update).mul_(update).mul_(1 - update)
         grad_hidden = grad.clone()
-        grad_recurrent = torch.empty_like(gates)
-        first = end = gates.shape[0]
+        first = gates.shape[0]
         for step in range(len(ctx.counts) - 1, -1, -1):
             count = ctx.counts[step]
             first, end = first - count, first
-            now = grad_hidden[first:end]
-            recurrent = grad_recurrent[first:end]
-            torch.mul(now.unsqueeze(1), by_recurrent[first:end], out=recurrent.view(count, 3, size))
+            now, recurrent = grad_hidden[first:end], by_gate[first:end]
+            recurrent.view(count, 3, size).mul_(now.unsqueeze(1))
             if step:
                 earlier = first - ctx.counts[step - 1]
                 into = grad_hidden[earlier : earlier + count]
-                into.addcmul_(now, update[first:end]).addmm_(recurrent, weight)
-        grad_inputs = grad_recurrent.clone()
-        torch.mul(grad_hidden, by_new, out=grad_inputs[:, 2 * size :])
-        return grad_inputs, grad_recurrent.t() @ before, grad_recurrent.sum(dim=0), None
+                into.addcmul_(now, update[first:end]).addmm_(recurrent, weight_hh)
+        grad_hh, grad_bias_hh = by_gate.t() @ before, by_gate.sum(dim=0)
+        # The new gate takes its input as it is, and from the step before only the reset part.
+        torch.mul(grad_hidden, by_new, out=by_recurrent)
+        grad_inputs = by_gate @ weight_ih if ctx.needs_input_grad[0] else None
+        return grad_inputs, by_gate.t() @ inputs, grad_hh, by_gate.sum(dim=0), grad_bias_hh, None

@@ -17,7 +17,7 @@ from limask.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.packing import Packing
-from limask.reconstruction import Reconstruction
+from limask.reconstruction import RecLoss, Reconstruction
 from limask.targets import lambda_returns
 
 #: Loses against the value of every available action; written as the hosts write it.
@@ -98,7 +98,7 @@ class LimLearner:
         grad_norm = nn.utils.clip_grad_norm_(self.params, self.args.grad_norm_clip)
         stats = self._td_stats(td) | {"grad_norm": grad_norm}
         if self.reconstruction is not None and self.config.lambda_rec > 0:
-            rec = self.reconstruction.loss(inputs, packing)
+            rec = self._reconstruct(batch)
             self._check_finite("reconstruction loss", rec.loss, t_env)
             rec_grad_norm = self.reconstruction.step(rec.loss)
             stats |= {
@@ -109,6 +109,13 @@ class LimLearner:
         self.optimiser.step()
         self.host.update_targets(self, episode_num)
         return stats
+
+    def _reconstruct(self, batch: Any) -> RecLoss:
+        """Reconstruction loss of the first of the sampled episodes: they come in random order."""
+        assert self.reconstruction is not None
+        part = batch[: max(1, round(self.config.rec_share * batch.batch_size))]
+        packing = Packing(part["filled"].squeeze(-1).bool())
+        return self.reconstruction.loss(self.mac.sequence_inputs(part, packing), packing)
 
     def _td_loss(self, batch: Any, packing: Packing, inputs: torch.Tensor) -> TdLoss:
         """Mean squared TD error of the transitions, by the hosts' own arithmetic."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from limask import tokens
 from limask.layouts import Layout, TokenGroup
 
 
@@ -119,11 +120,9 @@ class EntityTrunk(nn.Module):
         by_team = extended.view(inputs.shape[0] // self.n_agents, -1)
         token = by_team.index_select(1, self.token_columns)
         token = token.view(inputs.shape[0], -1, self.n_features + 2)
-        # The norm is the fastest of torch's reductions that tell zeros from anything else.
-        is_shown = torch.linalg.vector_norm(token[..., : self.n_features], dim=-1, keepdim=True) != 0
-        token[..., self.n_features :].mul_(is_shown)
+        token[..., self.n_features :].mul_(tokens.is_shown(token[..., : self.n_features]).unsqueeze(-1))
         entities = {
-            group.kind: torch.relu(self.embed[group.kind](part))
+            group.kind: torch.relu_(self.embed[group.kind](part))
             for group, part in zip(self.groups, token.split(self.counts, dim=1), strict=True)
         }
         own = extended.index_select(1, self.own_columns)
