@@ -25,12 +25,11 @@ def packed_gru(cell: nn.GRUCell, inputs: torch.Tensor, counts: list[int]) -> tor
         inputs: (S, D).
         counts: rows at each time step, not increasing; they add up to S.
     """
+    weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
     if inputs.is_cuda:
         start = inputs.new_zeros(1, counts[0], cell.hidden_size)
-        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
         return torch.gru(inputs, torch.tensor(counts), start, weights, True, 1, 0.0, cell.training, False)[0]
-    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    return _PackedGru.apply(inputs, *weights, counts)
+    return _PackedGru.apply(inputs, *weights, counts, torch.is_grad_enabled())
 
 
 class _PackedGru(torch.autograd.Function):
@@ -46,38 +45,38 @@ class _PackedGru(torch.autograd.Function):
         bias_ih: torch.Tensor,
         bias_hh: torch.Tensor,
         counts: list[int],
+        has_backward: bool,
     ) -> torch.Tensor:
         size = weight_hh.shape[1]
         gates = torch.addmm(bias_ih, inputs, weight_ih.t())
-        hidden, before = (gates.new_empty(gates.shape[0], size) for _ in range(2))
-        new_recurrent = torch.empty_like(hidden)
+        hidden = gates.new_empty(gates.shape[0], size)
+        new_recurrent = torch.empty_like(hidden) if has_backward else None
         scratch = gates.new_empty(counts[0], 3 * size)
+        was = gates.new_zeros(counts[0], size)
         transposed = weight_hh.t()
         first = 0
-        for step, count in enumerate(counts):
+        for count in counts:
             rows = slice(first, first + count)
-            now, was, recurrent = gates[rows], before[rows], scratch[:count]
-            if step:
-                earlier = first - counts[step - 1]
-                was.copy_(hidden[earlier : earlier + count])
-            else:
-                was.zero_()
+            now, was, recurrent = gates[rows], was[:count], scratch[:count]
             torch.addmm(bias_hh, was, transposed, out=recurrent)
             now[:, : 2 * size].add_(recurrent[:, : 2 * size]).sigmoid_()
-            new_recurrent[rows] = recurrent[:, 2 * size :]
+            if new_recurrent is not None:
+                new_recurrent[rows] = recurrent[:, 2 * size :]
             new = now[:, 2 * size :]
             new.addcmul_(now[:, :size], recurrent[:, 2 * size :]).tanh_()
-            torch.lerp(new, was, now[:, size : 2 * size], out=hidden[rows])
+            was = torch.lerp(new, was, now[:, size : 2 * size], out=hidden[rows])
             first += count
-        ctx.counts = counts
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, new_recurrent, before)
+        if has_backward:
+            ctx.counts = counts
+            ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, new_recurrent, hidden)
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        inputs, weight_ih, weight_hh, gates, new_recurrent, before = ctx.saved_tensors
+        inputs, weight_ih, weight_hh, gates, new_recurrent, hidden = ctx.saved_tensors
         size = weight_hh.shape[1]
+        before = _states_before(hidden, ctx.counts)
         reset, update, new = gates.split(size, dim=1)
         # Derivatives of h' with respect to what each gate takes from the step before; the loop over time
         # multiplies them by dL/dh'.
@@ -102,4 +101,11 @@ class _PackedGru(torch.autograd.Function):
         # The new gate takes its input as it is, and from the step before only the reset part.
         torch.mul(grad_hidden, by_new, out=by_recurrent)
         grad_inputs = by_gate @ weight_ih if ctx.needs_input_grad[0] else None
-        return grad_inputs, by_gate.t() @ inputs, grad_hh, by_gate.sum(dim=0), grad_bias_hh, None
+        return grad_inputs, by_gate.t() @ inputs, grad_hh, by_gate.sum(dim=0), grad_bias_hh, None, None
+
+
+def _states_before(hidden: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Hidden states (S, H) that each row's step started from: those of its row one time step earlier."""
+    by_step = hidden.split(counts)
+    followed = [states[:count] for states, count in zip(by_step, counts[1:], strict=False)]
+    return torch.cat([torch.zeros_like(by_step[0]), *followed])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from limask.config import LimConfig
-from limask.envs.smax import scenario_sizes
+from limask.envs.smax_battle import scenario_sizes
 from limask.errors import LimaskError
 
 

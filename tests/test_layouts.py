@@ -553,7 +553,7 @@ def skirmish(smax: Any) -> Skirmish:
         share[k, N_SIDE + (k + 1) % N_SIDE] = 0.0
     share[0, 4] = share[1, 1] = 0.0
     health = share * np.array([unit["health"] for unit in TWO_S_THREE_Z], dtype=np.float32)
-    battles = jax.vmap(vector._battle_of)(vector._rows[:, : vector._battle_size])
+    battles = jax.vmap(vector._battle.battle_of)(vector._rows[:, : vector._battle.size])
     battles = battles.replace(
         state=battles.state.replace(
             unit_positions=jnp.asarray(places),
@@ -561,13 +561,13 @@ def skirmish(smax: Any) -> Skirmish:
             unit_alive=jnp.asarray(health > 0),
         )
     )
-    flat = jax.vmap(lambda battle: vector._flatten(battle)[0])(battles)
-    vector._rows = vector._rows.at[:, : vector._battle_size].set(flat)
+    flat = jax.vmap(lambda battle: vector._battle.flatten(battle)[0])(battles)
+    vector._rows = vector._rows.at[:, : vector._battle.size].set(flat)
     actions = np.full((N_SIDE, N_SIDE), STOP)
     actions[:, 0] = FIRST_ATTACK + np.arange(N_SIDE)
     actions[:, 1] = 0
     observation = vector.step(actions).observation
-    states = jax.vmap(vector._battle_of)(vector._rows[:, : vector._battle_size]).state
+    states = jax.vmap(vector._battle.battle_of)(vector._rows[:, : vector._battle.size]).state
     return Skirmish(torch.tensor(observation.obs), observation.avail_actions, health, states)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from limask.envs.smax import SmaxVector
+from limask.errors import LimaskError
 from limask.hosts import Host
 
 N_ENVS = 4
@@ -85,8 +86,17 @@ def test_another_environment_gets_the_hosts_parallel_runner(
 ) -> None:
     built: list[str] = []
     parallel = host.module("runners.parallel_runner").ParallelRunner
+    sizes = {"n_agents": 1, "n_actions": 1, "obs_shape": 1, "state_shape": 1, "episode_limit": 1}
     monkeypatch.setattr(parallel, "__init__", lambda self, args, logger: built.append(args.env))
+    monkeypatch.setattr(parallel, "get_env_info", lambda self: sizes)
     args = host_parts.make_args(host, "qmix_fc")
-    runner = host.module("runners").REGISTRY["vector"](args=args, logger=None)
+    runner = host.module("runners").REGISTRY["vector"](args=args, logger=host_parts.RecordingLogger())
     assert isinstance(runner, parallel)
     assert built == ["gymma"]
+
+
+def test_a_replay_buffer_that_cannot_fit_is_refused_before_it_is_built(host: Host) -> None:
+    args = host_parts.make_args(host, "qmix_fc", env="smax", env_args={"map_name": "3m", "seed": 1})
+    args.buffer_size = 10**9
+    with pytest.raises(LimaskError, match="GiB for buffer_size=1000000000 episodes"):
+        host.module("runners").REGISTRY["vector"](args=args, logger=host_parts.RecordingLogger())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limask.envs.smax import REWARD_SCALE, Observation, SmaxVector, episode_info
+from limask.envs.smax import Observation, SmaxVector, episode_info
+from limask.envs.smax_battle import REWARD_SCALE
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 

@@ -1,53 +1,15 @@
-"""SMAX (JaxMARL's StarCraft-like battles) for PyMARL-family hosts.
-
-SMAX is published by Rutherford et al., "JaxMARL: Multi-Agent RL Environments and Algorithms in JAX"
-(2023); the enemy team is its scripted ``HeuristicEnemySMAX``. ``SmaxVector`` steps many battles in one
-compiled call.
-"""
+"""SMAX (JaxMARL's StarCraft-like battles) for PyMARL-family hosts: many battles in one compiled call."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import importlib
-import io
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from limask.envs.smax_battle import battle, check_ranges
 from limask.errors import LimaskError
-
-#: SMAC's episode return is at most 20; SMAX's is at most 2 (1 for the damage, 1 for the victory).
-REWARD_SCALE = 10.0
-
-#: Scenarios of SMAC that jaxmarl does not list: unit types by SMAX's index (2 stalker, 3 zealot).
-EXTRA_SCENARIOS: Mapping[str, tuple[tuple[int, ...], int, int]] = {
-    "3s_vs_3z": ((2,) * 3 + (3,) * 3, 3, 3),
-    "3s_vs_4z": ((2,) * 3 + (3,) * 4, 3, 4),
-}
-
-ATTACK_MODES = ("closest", "random")
-
-
-class SmaxScenario(NamedTuple):
-    """Sizes of a scenario.
-
-    ``n_agents`` and ``n_enemies`` count units; ``own_width`` and ``unit_width`` count the features of an
-    agent's own block and of one other unit; ``n_moves`` counts the actions before the first attack.
-    """
-
-    n_agents: int
-    n_enemies: int
-    own_width: int
-    unit_width: int
-    n_moves: int
-
-    @property
-    def obs_size(self) -> int:
-        """Features of one agent's observation."""
-        return (self.n_agents - 1 + self.n_enemies) * self.unit_width + self.own_width
 
 
 class Observation(NamedTuple):
@@ -72,61 +34,6 @@ class Transition(NamedTuple):
     reward: np.ndarray
     is_over: np.ndarray
     info: dict[str, np.ndarray]
-
-
-def _import_jaxmarl() -> tuple[Any, Any]:
-    # A battle is a few hundred small operations: on a GPU it is slower, and an accelerator's memory belongs
-    # to the learner. A choice of the user's own stands.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    # Each step's result is awaited at once: handing the step to another thread only delays it.
-    os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
-    try:
-        import jax
-
-        with contextlib.redirect_stdout(io.StringIO()):  # jaxmarl prints which optional parts it lacks
-            from jaxmarl.environments import smax
-    except ImportError as error:
-        raise LimaskError(
-            f"env=smax needs jax and jaxmarl, and importing them failed ({error}): "
-            "install them with `pip install 'limask[smax]'`"
-        ) from error
-    return jax, smax
-
-
-def _scenario(map_name: str) -> Any:
-    jax, smax = _import_jaxmarl()
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
-
-    for name, (types, n_allies, n_enemies) in EXTRA_SCENARIOS.items():
-        if name not in MAP_NAME_TO_SCENARIO:
-            unit_types = jax.numpy.array(types, dtype=jax.numpy.uint8)
-            smax.register_scenario(name, smax.Scenario(unit_types, n_allies, n_enemies, False, False))
-    if map_name not in MAP_NAME_TO_SCENARIO:
-        close = difflib.get_close_matches(str(map_name), MAP_NAME_TO_SCENARIO, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise LimaskError(
-            f"env_args.map_name={map_name!r} is no SMAX scenario{hint} "
-            f"(known: {', '.join(sorted(MAP_NAME_TO_SCENARIO))})"
-        )
-    return MAP_NAME_TO_SCENARIO[map_name]
-
-
-def scenario_sizes(map_name: str) -> SmaxScenario:
-    """Sizes of ``map_name``, without building a battle.
-
-    Raises:
-        LimaskError: jaxmarl is missing, or there is no such scenario.
-    """
-    scenario = _scenario(map_name)
-    _, smax = _import_jaxmarl()
-    env = smax.SMAX(scenario=scenario)
-    return SmaxScenario(
-        n_agents=int(env.num_allies),
-        n_enemies=int(env.num_enemies),
-        own_width=len(env.own_features),
-        unit_width=len(env.unit_features),
-        n_moves=int(env.num_movement_actions),
-    )
 
 
 class SmaxVector:
@@ -155,45 +62,23 @@ class SmaxVector:
         walls_cause_death: bool = True,
         attack_mode: str = "closest",
     ) -> None:
-        if isinstance(sight_range, bool) or not isinstance(sight_range, (int, float)) or sight_range <= 0:
-            raise LimaskError(
-                f"env_args.sight_range={sight_range!r}: expected a factor above 0 (1 = as published)"
-            )
-        if attack_mode not in ATTACK_MODES:
-            raise LimaskError(
-                f"env_args.attack_mode={attack_mode!r}: expected one of {', '.join(ATTACK_MODES)}"
-            )
-        scenario = _scenario(map_name)
-        self._jax, smax = _import_jaxmarl()
-        published = smax.SMAX(scenario=scenario)
-        self._env = smax.HeuristicEnemySMAX(
-            attack_mode=attack_mode,
-            scenario=scenario,
-            see_enemy_actions=bool(see_enemy_actions),
-            walls_cause_death=bool(walls_cause_death),
-            unit_type_sight_ranges=published.unit_type_sight_ranges * sight_range,
+        check_ranges(sight_range, attack_mode)
+        self._battle = battle(
+            map_name, float(sight_range), bool(see_enemy_actions), bool(walls_cause_death), attack_mode
         )
-        self.sizes = scenario_sizes(map_name)
+        self.sizes = self._battle.sizes
         self.batch_size = len(seeds)
         self.n_agents = self.sizes.n_agents
         self.n_actions = self.sizes.n_moves + self.sizes.n_enemies
-        # SMAX compares the number of steps before the step it has just made: battles last one more.
-        self.episode_limit = int(published.max_steps) + 1
+        self.episode_limit = self._battle.episode_limit
         self.obs_size = self.sizes.obs_size
-        self.state_size = int(published.state_size)
+        self.state_size = self._battle.state_size
         self._seed_keys(seeds)
-        self._flatten = importlib.import_module("jax.flatten_util").ravel_pytree
-        _, shapes = self._jax.eval_shape(self._env.reset, self._keys[0])
-        zeros = self._jax.tree.map(lambda leaf: self._jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
-        flat, self._battle_of = self._flatten(zeros)
-        self._battle_size = flat.size
-        self._reset = self._jax.jit(self._jax.vmap(self._reset_one))
-        self._step = self._jax.jit(self._jax.vmap(self._step_one))
 
     def _seed_keys(self, seeds: Sequence[int]) -> None:
         # numpy accepts seeds of up to 32 bits; so do jax's keys without 64-bit mode.
-        keys = [self._jax.random.PRNGKey(int(seed) % 2**32) for seed in seeds]
-        self._keys = self._jax.numpy.stack(keys)
+        jax = self._battle.jax
+        self._keys = jax.numpy.stack([jax.random.PRNGKey(int(seed) % 2**32) for seed in seeds])
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Restart every battle's stream of random numbers; takes effect at the next ``reset``."""
@@ -203,7 +88,7 @@ class SmaxVector:
 
     def reset(self) -> Observation:
         """Start B new battles."""
-        self._keys, self._rows = self._reset(self._keys)
+        self._keys, self._rows = self._battle.reset(self._keys)
         return self._unpack()[0]
 
     def step(self, actions: np.ndarray) -> Transition:
@@ -211,7 +96,7 @@ class SmaxVector:
 
         A battle that is over goes on being stepped (its outputs mean nothing) until the next ``reset``.
         """
-        self._keys, self._rows = self._step(self._keys, self._rows, np.asarray(actions, np.int32))
+        self._keys, self._rows = self._battle.step(self._keys, self._rows, np.asarray(actions, np.int32))
         observation, outcome = self._unpack()
         reward, is_over, *info = outcome.T
         return Transition(
@@ -228,82 +113,17 @@ class SmaxVector:
 
     def _unpack(self) -> tuple[Observation, np.ndarray]:
         """The observation, and the outcomes (B, 6), in the rows of the step just made."""
-        rows = np.asarray(self._rows)
-        obs_from = self._battle_size + self.state_size
+        rows = np.array(self._rows)  # a copy: what jax hands out itself cannot be written to
+        obs_from = self._battle.size + self.state_size
         avail_from = obs_from + self.n_agents * self.obs_size
         outcome_from = avail_from + self.n_agents * self.n_actions
         by_agent = (self.batch_size, self.n_agents, -1)
         observation = Observation(
-            rows[:, self._battle_size : obs_from],
+            rows[:, self._battle.size : obs_from],
             rows[:, obs_from:avail_from].reshape(by_agent),
             rows[:, avail_from:outcome_from].reshape(by_agent).astype(np.int32),
         )
         return observation, rows[:, outcome_from:]
-
-    # -- one battle; these are vmapped and compiled ---------------------------------------------------
-    # A battle is one row of numbers, what is in it and what it shows: passing and fetching each of two dozen
-    # small arrays would cost more than the step. All of them are exact in float32.
-
-    def _reset_one(self, key: Any) -> tuple[Any, Any]:
-        key, reset_key = self._jax.random.split(key)
-        obs, battle = self._env.reset(reset_key)
-        return key, self._row(battle, obs, (0.0,) * 6)
-
-    def _step_one(self, key: Any, row: Any, actions: Any) -> tuple[Any, Any]:
-        key, step_key = self._jax.random.split(key)
-        chosen = {agent: actions[i] for i, agent in enumerate(self._env.agents)}
-        battle = self._battle_of(row[: self._battle_size])
-        obs, battle, reward, done, _ = self._env.step_env(step_key, battle, chosen)
-        alive = battle.state.unit_alive
-        allies, enemies = alive[: self.n_agents], alive[self.n_agents :]
-        is_decided = ~allies.any() | ~enemies.any()
-        outcome = (
-            reward[self._env.agents[0]] * REWARD_SCALE,
-            done["__all__"],
-            ~enemies.any() & allies.any(),
-            done["__all__"] & ~is_decided,
-            (~allies).sum(),
-            (~enemies).sum(),
-        )
-        return key, self._row(battle, obs, outcome)
-
-    def _row(self, battle: Any, obs: Any, outcome: Any) -> Any:
-        """[battle | state | observations | available actions | outcome]: (C,) float32."""
-        jnp = self._jax.numpy
-        flat, _ = self._flatten(battle)
-        return jnp.concatenate(
-            [flat, self._observe(obs, battle), *(jnp.float32(value)[None] for value in outcome)]
-        )
-
-    def _observe(self, obs: Any, battle: Any) -> Any:
-        """State, observations and available actions side by side: (S + N·O + N·A,) float32."""
-        jnp = self._jax.numpy
-        avail = self._env.get_avail_actions(battle)
-        stacked = jnp.stack([obs[agent] for agent in self._env.agents])
-        # Units pushed apart at the border may stand just outside the map: positions are clipped.
-        parts = (
-            self._global_state(battle.state),
-            jnp.clip(stacked, -1.0, 1.0).reshape(-1),
-            jnp.stack([avail[agent] for agent in self._env.agents]).reshape(-1),
-        )
-        return jnp.concatenate([part.astype(jnp.float32) for part in parts])
-
-    def _global_state(self, battle: Any) -> Any:
-        """World state (S,) in [0, 1]: SMAX's own features with positions over the size of the map, weapon
-        cooldowns over the unit type's longest and never below 0 (raw, they fall for as long as a unit does
-        not shoot), and unit types over the largest type index."""
-        jnp, env = self._jax.numpy, self._env
-        n_units = env.num_allies + env.num_enemies
-        raw = env._env.get_world_state(battle)
-        n_own = n_units * len(env.own_features)
-        units = raw[:n_own].reshape(n_units, len(env.own_features))
-        size = jnp.array([env.map_width, env.map_height])
-        longest = env.unit_type_weapon_cooldowns[battle.unit_types]
-        units = units.at[:, 1:3].set(units[:, 1:3] / size)
-        units = units.at[:, 3].set(units[:, 3] / longest)
-        teams, types = raw[n_own : n_own + n_units], raw[n_own + n_units :]
-        types = types / (env.unit_type_bits - 1)
-        return jnp.clip(jnp.concatenate([units.reshape(-1), teams, types]), 0.0, 1.0).astype(jnp.float32)
 
 
 def check_options(options: Mapping[str, Any]) -> None:

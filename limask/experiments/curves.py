@@ -34,7 +34,7 @@ def write_csv(path: Path, curves: Sequence[ArmCurves], *, seed: int, map_name: s
                 for steps, won in zip(*win_rate, strict=True):
                     rows.writerow((arm, seed, map_name, f"{steps:.0f}", won, return_at.get(steps, "")))
 
-    _replace(path, write)
+    replace(path, write)
 
 
 def write_png(path: Path, curves: Sequence[ArmCurves], *, title: str, meanings: Mapping[str, str]) -> None:
@@ -64,10 +64,10 @@ def write_png(path: Path, curves: Sequence[ArmCurves], *, title: str, meanings: 
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
-    _replace(path, lambda temporary: figure.savefig(temporary, format="png"))
+    replace(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
+def replace(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file, which then takes its place: there is never half a file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -19,7 +19,9 @@ from limask.config import LimConfig
 from limask.controller import LimMac
 from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax_env import SmaxEnv
+from limask.errors import LimaskError
 from limask.learner import LimLearner
+from limask.memory import check_replay
 from limask.runners.vector import VectorRunner
 from limask.selectors import EpsilonGreedy
 from limask.trunks import AgentSpec
@@ -87,15 +89,25 @@ class Host(ABC):
         return type(name, (mixin, base), {"host": self, "__module__": __name__})
 
     def _checked(self, runner: Callable[..., Any]) -> Callable[..., Any]:
-        """``runner``, refusing a bad ``lim:`` block before it builds an environment."""
+        """``runner``, refusing a bad ``lim:`` block before it builds an environment, and a replay buffer that
+        cannot fit before the host reserves it."""
 
         @functools.wraps(runner)
         def build(args: Any, logger: Any) -> Any:
-            if hasattr(args, "lim"):
-                config = LimConfig.from_block(args.lim)
-                layouts.known_layout(config, args.env, args.env_args)
-                config.n_minibatches(args.batch_size)
-            return runner(args=args, logger=logger)
+            if not hasattr(args, "lim"):
+                return runner(args=args, logger=logger)
+            config = LimConfig.from_block(args.lim)
+            layouts.known_layout(config, args.env, args.env_args)
+            config.n_minibatches(args.batch_size)
+            built = runner(args=args, logger=logger)
+            device = "cpu" if args.buffer_cpu_only else args.device
+            try:
+                line = check_replay(built.get_env_info(), args.buffer_size, device)
+            except LimaskError:
+                built.close_env()
+                raise
+            logger.console_logger.info(line)
+            return built
 
         return build
 

@@ -1,0 +1,148 @@
+"""pymarlzooplus's own parts put together in this process, as its run loop does, to be timed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+
+from limask import resources
+from limask.hosts import Host
+
+
+class Shape(NamedTuple):
+    """Sizes of a task: N agents, A actions, O features observed, S of the state, T transitions at most.
+
+    ``env`` and ``env_args`` name the environment, from which a layout is derived.
+    """
+
+    name: str
+    n_agents: int
+    n_actions: int
+    obs_size: int
+    state_size: int
+    limit: int
+    env: str
+    env_args: dict[str, Any]
+
+
+class Arm(NamedTuple):
+    """Controller and learner of one algorithm, with a replay buffer's scheme of their own."""
+
+    args: SimpleNamespace
+    mac: Any
+    learner: Any
+
+
+class SilentLogger:
+    """In place of the host's logger."""
+
+    console_logger = logging.getLogger("limask.silent")
+
+    def log_stat(self, key: str, value: float, t: int, to_sacred: bool = True) -> None:
+        """Drop it."""
+
+
+def config_folder(host: Host) -> Path:
+    """The host's own ``config`` folder."""
+    return Path(host.module("main").__file__).parent / "config"
+
+
+def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``update`` laid over it, block by block, as the hosts do."""
+    for key, value in update.items():
+        base[key] = merged(dict(base.get(key) or {}), value) if isinstance(value, dict) else value
+    return base
+
+
+def arguments(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> SimpleNamespace:
+    """The host's arguments for one of its algorithms or of limask's, after the environment has been built."""
+    folder = config_folder(host)
+    args = yaml.safe_load((folder / "default.yaml").read_text())
+    own, ours = folder / f"algs/{algorithm}.yaml", resources.config_dir() / f"algs/{algorithm}.yaml"
+    merged(args, yaml.safe_load((ours if ours.exists() else own).read_text()))
+    sizes = {"n_agents": shape.n_agents, "n_actions": shape.n_actions, "state_shape": shape.state_size}
+    where = {"env": shape.env, "env_args": {**shape.env_args, "seed": 1}}
+    fixed = {"seed": 1, "device": "cpu", "use_cuda": False}
+    return SimpleNamespace(**merged(args, where | fixed | sizes | overrides))
+
+
+def scheme(shape: Shape) -> dict[str, Any]:
+    """The replay buffer's scheme, as the hosts' run loop writes it."""
+    return {
+        "state": {"vshape": shape.state_size},
+        "obs": {"vshape": shape.obs_size, "group": "agents"},
+        "actions": {"vshape": (1,), "group": "agents", "dtype": torch.long},
+        "avail_actions": {"vshape": (shape.n_actions,), "group": "agents", "dtype": torch.int},
+        "reward": {"vshape": (1,)},
+        "terminated": {"vshape": (1,), "dtype": torch.uint8},
+    }
+
+
+def preprocess(host: Host, shape: Shape) -> dict[str, Any]:
+    """Actions are also kept one-hot."""
+    one_hot = host.module("components.transforms").OneHot(out_dim=shape.n_actions)
+    return {"actions": ("actions_onehot", [one_hot])}
+
+
+def arm(host: Host, args: SimpleNamespace, shape: Shape) -> Arm:
+    """Build an algorithm's controller and learner."""
+    full = scheme(shape)
+    full["actions_onehot"] = {"vshape": (shape.n_actions,), "group": "agents", "dtype": torch.float32}
+    mac = host.module("controllers").REGISTRY[args.mac](full, {"agents": shape.n_agents}, args)
+    learner = host.module("learners").REGISTRY[args.learner](mac, full, SilentLogger(), args)
+    mac.learner = learner
+    return Arm(args, mac, learner)
+
+
+def runner(host: Host, name: str, args: SimpleNamespace, shape: Shape, mac: Any) -> Any:
+    """Build one of the host's runners, ready to run episodes with ``mac``."""
+    built = host.module("runners").REGISTRY[name](args=args, logger=SilentLogger())
+    built.setup(
+        scheme=scheme(shape),
+        groups={"agents": shape.n_agents},
+        preprocess=preprocess(host, shape),
+        mac=mac,
+        explorer=None,
+    )
+    return built
+
+
+def replay_buffer(host: Host, shape: Shape, args: SimpleNamespace, n_episodes: int) -> Any:
+    """The host's replay buffer for ``n_episodes``."""
+    buffer = host.module("components.episode_buffer").ReplayBuffer
+    groups = {"agents": shape.n_agents}
+    return buffer(
+        scheme(shape), groups, args, n_episodes, shape.limit + 1, preprocess=preprocess(host, shape)
+    )
+
+
+def random_batch(host: Host, shape: Shape, n_episodes: int, limit: int | None = None) -> Any:
+    """Full-length episodes of random numbers."""
+    limit = limit or shape.limit
+    batch = host.module("components.episode_buffer").EpisodeBatch(
+        scheme(shape),
+        {"agents": shape.n_agents},
+        n_episodes,
+        limit + 1,
+        preprocess=preprocess(host, shape),
+    )
+    generator = torch.Generator().manual_seed(0)
+    rows = (n_episodes, limit + 1, shape.n_agents)
+    avail = torch.randint(0, 2, (*rows, shape.n_actions), generator=generator, dtype=torch.int)
+    avail[..., 0] = 1
+    batch.update(
+        {
+            "state": torch.rand(*rows[:2], shape.state_size, generator=generator),
+            "obs": torch.rand(*rows, shape.obs_size, generator=generator),
+            "avail_actions": avail,
+            "actions": avail.argmax(dim=-1, keepdim=True),
+            "reward": torch.randn(*rows[:2], 1, generator=generator),
+            "terminated": torch.zeros(*rows[:2], 1, dtype=torch.uint8),
+        }
+    )
+    return batch

@@ -1,0 +1,365 @@
+"""``limask bench speed``: the host's own learner, agent and runner against limask's, in one process.
+
+Every case runs its contestants in turns on the same data, single-threaded, so that whatever else the machine
+does falls on all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from limask.config import MASKERS
+from limask.errors import LimaskError
+from limask.experiments import hosted, speed_plots
+from limask.experiments.hosted import Arm, Shape
+
+#: Episodes in one update, environments in one step, and SGD steps for every run of all environments.
+BATCH, ENVS, UPDATES = 32, 8, 8
+
+#: The control arm on the host's own one-step targets: the same maths as the host's learner.
+PARITY = {"td_lambda": 0.0}
+
+#: LBF's ``Foraging-8x8-2p-3f``: no part of it is needed for its sizes.
+LBF = Shape("lbf_8x8_2p_3f", 2, 6, 15, 30, 50, "gymma", {"key": "lbforaging:Foraging-8x8-2p-3f-v3"})
+
+
+class Row(NamedTuple):
+    """One case; milliseconds are medians, ``ratio`` (host over limask, above 1 is limask faster) is the
+    median of the turns' ratios and ``spread`` their interquartile range. Memory is in MiB instead."""
+
+    case: str
+    shape: str
+    host_ms: float
+    limask_ms: float
+    ratio: float
+    spread: float
+
+
+class Effort(NamedTuple):
+    """How much is timed: turns of each case, and the maps."""
+
+    turns: int
+    maps: tuple[str, ...]
+    is_quick: bool
+
+
+QUICK = Effort(5, ("2s3z",), True)
+FULL = Effort(15, ("3m", "2s3z", "27m_vs_30m"), False)
+
+
+def speed(output: Path, *, quick: bool) -> None:
+    """Time everything, print a table, and write ``speed.csv``, ``speed.png`` and ``growth.png``.
+
+    Args:
+        output: folder for the files.
+        quick: only 2s3z, and fewer turns (under three minutes).
+
+    Raises:
+        LimaskError: a package is missing.
+    """
+    host = _load_host()
+    output.mkdir(parents=True, exist_ok=True)
+    effort = QUICK if quick else FULL
+    rows: list[Row] = []
+    for row in itertools.chain(_updates(host, effort), _acting(host, effort), _loops(host, effort)):
+        rows.append(row)
+        print(_line(row), flush=True)
+    if not quick:
+        for row in itertools.chain(_memory(effort), _parallel(host)):
+            rows.append(row)
+            print(_line(row), flush=True)
+        growth = speed_plots.Growth(_by_agents(host), _by_length(host))
+        rows += [row for points in growth for _, row in points]
+        speed_plots.write_growth(output / "growth.png", growth)
+    speed_plots.write_csv(output / "speed.csv", rows)
+    speed_plots.write_bars(output / "speed.png", rows)
+    print(f"Written: {output / 'speed.csv'} and pictures beside it")
+
+
+def _load_host() -> Any:
+    try:
+        import matplotlib  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise LimaskError(f"{error}: `pip install 'limask[demo]'`") from error
+    from limask.hosts import PymarlzooplusHost
+
+    torch.set_num_threads(1)
+    host = PymarlzooplusHost()
+    try:
+        host.register()
+    except ImportError as error:
+        raise LimaskError(
+            f"{error}: `pip install 'limask[pymarlzooplus]'` and then "
+            "`pip install --no-deps pymarlzooplus==1.1.0`"
+        ) from error
+    return host
+
+
+def smax_shape(map_name: str) -> Shape:
+    """Sizes of a SMAX map."""
+    from limask.envs.smax import SmaxVector, env_info
+
+    info = env_info(SmaxVector(map_name, [0]))
+    return Shape(
+        map_name, info["n_agents"], info["n_actions"], info["obs_shape"], info["state_shape"],
+        info["episode_limit"], "smax", {"map_name": map_name},
+    )  # fmt: skip
+
+
+def build(host: Any, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
+    """An arm with the options that all arms share here."""
+    common = {"standardise_rewards": False, "batch_size_run": ENVS, "obs_last_action": True}
+    args = hosted.arguments(
+        host, algorithm, shape, **{**common, "batch_size": BATCH, "buffer_size": BATCH, **overrides}
+    )
+    return hosted.arm(host, args, shape)
+
+
+# -- cases ---------------------------------------------------------------------------------------------
+
+
+def _updates(host: Any, effort: Effort) -> Iterator[Row]:
+    """One SGD step on 32 episodes: of SMAX battles fought at random, and full-length random ones."""
+    for shape in [LBF, *map(smax_shape, effort.maps)]:
+        stock = build(host, "qmix", shape)
+        parity = build(host, "qmix_fc", shape, lim=PARITY)
+        arms = {"parity": parity, "qmix_entity": build(host, "qmix_entity", shape)}
+        arms["qmix_lim"] = build(host, "qmix_lim", shape)
+        if shape.name == "2s3z" and not effort.is_quick:
+            arms |= {
+                f"qmix_lim masker={masker}": build(host, "qmix_lim", shape, lim={"masker": masker})
+                for masker in MASKERS
+            }
+        full = hosted.random_batch(host, shape, BATCH)
+        if shape.env == "smax":
+            buffer = _battles(host, shape, n_runs=5)
+            yield from _update_rows("update, replay", shape, stock, arms, partial(_sample, buffer), effort)
+            arms = {name: arm for name, arm in arms.items() if "=" not in name}
+        yield from _update_rows("update, full length", shape, stock, arms, partial(_given, full), effort)
+
+
+def _update_rows(
+    case: str, shape: Shape, stock: Arm, arms: Mapping[str, Arm], batch: Callable[[], Any], effort: Effort
+) -> Iterator[Row]:
+    contestants = {name: partial(_update, arm) for name, arm in {"host": stock, **arms}.items()}
+    yield from _rows(case, shape.name, _race(contestants, batch, effort.turns, warm_up=2))
+
+
+def _update(arm: Arm, batch: Any) -> float:
+    return _seconds(lambda: arm.learner.train(batch, 0, 0))
+
+
+def _battles(host: Any, shape: Shape, n_runs: int) -> Any:
+    arm = build(host, "qmix_fc", shape)
+    runner = hosted.runner(host, "vector", arm.args, shape, arm.mac)
+    buffer = hosted.replay_buffer(host, shape, arm.args, n_runs * ENVS)
+    for _ in range(n_runs):
+        buffer.insert_episode_batch(runner.run()[0])
+    return buffer
+
+
+def _sample(buffer: Any) -> Any:
+    batch = buffer.sample(BATCH)
+    return batch[:, : batch.max_t_filled()]
+
+
+def _acting(host: Any, effort: Effort) -> Iterator[Row]:
+    """One time step of eight environments: from the batch to the chosen actions, and the agent alone."""
+    import torch
+
+    for shape in map(smax_shape, effort.maps):
+        arms = {"host": build(host, "qmix", shape)}
+        arms |= {name: build(host, name, shape) for name in ("qmix_fc", "qmix_entity", "qmix_lim")}
+        batch = hosted.random_batch(host, shape, ENVS, limit=4)
+
+        for case, timed in (("acting, actions chosen", _choose), ("acting, agent alone", _step)):
+            contestants = {name: partial(timed, arm) for name, arm in arms.items()}
+            with torch.inference_mode():
+                times = _race(contestants, partial(_given, batch), 40 * effort.turns, warm_up=10)
+            yield from _rows(case, shape.name, times)
+
+
+def _choose(arm: Arm, batch: Any) -> float:
+    arm.mac.init_hidden(ENVS)
+    return _seconds(lambda: arm.mac.select_actions(batch, 2, 0))
+
+
+def _step(arm: Arm, batch: Any) -> float:
+    arm.mac.init_hidden(ENVS)
+    inputs = arm.mac._build_inputs(batch, 2)
+    return _seconds(lambda: arm.mac.agent(inputs, arm.mac.hidden_states))
+
+
+def _loops(host: Any, effort: Effort) -> Iterator[Row]:
+    """Milliseconds per environment step of acting and learning, in the vectorised runner, with as many SGD
+    steps of 32 episodes as episodes; and of acting alone."""
+    for shape in map(smax_shape, [m for m in effort.maps if m != "27m_vs_30m"]):
+        arms = {"host": build(host, "qmix", shape)}
+        arms |= {
+            name: build(host, name, shape, batch_size=BATCH * UPDATES)
+            for name in (
+                ("qmix_fc", "qmix_lim") if effort.is_quick else ("qmix_fc", "qmix_entity", "qmix_lim")
+            )
+        }
+        loops = {name: _Loop(host, arm, shape) for name, arm in arms.items()}
+        contestants = {name: loop.turn for name, loop in loops.items()}
+        times = _race(contestants, lambda: None, effort.turns, warm_up=1)
+        yield from _rows("end to end, per step", shape.name, times)
+        acting = {name: loop.act for name, loop in loops.items()}
+        yield from _rows(
+            "steps without learning", shape.name, _race(acting, lambda: None, effort.turns, warm_up=1)
+        )
+
+
+class _Loop:
+    """The host's run loop around one arm."""
+
+    def __init__(self, host: Any, arm: Arm, shape: Shape) -> None:
+        self.arm = arm
+        self.runner = hosted.runner(host, "vector", arm.args, shape, arm.mac)
+        self.buffer = hosted.replay_buffer(host, shape, arm.args, 2 * BATCH * UPDATES)
+        # The host's learner takes one SGD step of one sample, limask's divides a larger one.
+        self.n_samples = BATCH * UPDATES // arm.args.batch_size
+        while not self.buffer.can_sample(BATCH * UPDATES):
+            self.act()
+
+    def act(self, data: None = None) -> float:
+        """Seconds per environment step of running all environments once."""
+        before = self.runner.t_env
+        seconds = _seconds(lambda: self.buffer.insert_episode_batch(self.runner.run()[0]))
+        return seconds / (self.runner.t_env - before)
+
+    def turn(self, data: None = None) -> float:
+        """Seconds per environment step of running all environments once, and of learning."""
+        before = self.runner.t_env
+        start = time.perf_counter()
+        self.act()
+        for _ in range(self.n_samples):
+            batch = self.buffer.sample(self.arm.args.batch_size)
+            self.arm.learner.train(batch[:, : batch.max_t_filled()], 0, 0)
+        return (time.perf_counter() - start) / (self.runner.t_env - before)
+
+
+def _parallel(host: Any) -> Iterator[Row]:
+    """The same agent through the host's own parallel runner: a process for each environment."""
+    shape = smax_shape("2s3z")
+    arm = build(host, "qmix_fc", shape)
+    # The parallel runner takes environments one by one.
+    runners = {name: hosted.runner(host, key, arm.args, shape, arm.mac) for name, key in _RUNNERS.items()}
+    try:
+        contestants = {name: partial(_per_step, runner) for name, runner in runners.items()}
+        times = _race(contestants, lambda: None, FULL.turns, warm_up=1)
+    finally:
+        runners["host"].close_env()
+    yield from _rows("steps without learning, host's parallel runner", shape.name, times)
+
+
+_RUNNERS = {"host": "parallel", "qmix_fc": "vector"}
+
+
+def _per_step(runner: Any, data: None = None) -> float:
+    before = runner.t_env
+    seconds = _seconds(runner.run)
+    return seconds / (runner.t_env - before)
+
+
+def _memory(effort: Effort) -> Iterator[Row]:
+    """MiB that two updates on full-length episodes add to the memory of a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    for map_name in effort.maps:
+        used = {}
+        for name, lim in (("qmix", None), ("qmix_fc", PARITY), ("qmix_lim", {})):
+            with context.Pool(1) as pool:
+                used[name] = pool.apply(_peak_of_update, (name, lim, map_name))
+        for name, case in (("qmix_fc", "parity"), ("qmix_lim", "qmix_lim")):
+            ratio = used["qmix"] / used[name]
+            yield Row(f"memory of an update, {case} (MiB)", map_name, used["qmix"], used[name], ratio, 0.0)
+
+
+def _peak_of_update(algorithm: str, lim: dict[str, Any] | None, map_name: str) -> float:
+    host = _load_host()
+    shape = smax_shape(map_name)
+    arm = build(host, algorithm, shape, **({} if lim is None else {"lim": lim}))
+    batch = hosted.random_batch(host, shape, BATCH)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        arm.learner.train(batch, 0, 0)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def _by_agents(host: Any) -> list[tuple[float, Row]]:
+    """(agents, row) of updates on 8 random episodes of 30 steps."""
+    points: list[tuple[float, Row]] = []
+    for map_name in ("3m", "5m_vs_6m", "8m", "10m_vs_11m", "27m_vs_30m"):
+        shape = smax_shape(map_name)
+        points += [(shape.n_agents, row) for row in _growth_rows(host, shape, 8, 30)]
+    return points
+
+
+def _by_length(host: Any) -> list[tuple[float, Row]]:
+    """(steps, row) of updates on 8 random episodes of 2s3z."""
+    shape = smax_shape("2s3z")
+    return [(n, row) for n in (15, 30, 60, 120, 240) for row in _growth_rows(host, shape, 8, n)]
+
+
+def _growth_rows(host: Any, shape: Shape, n_episodes: int, limit: int) -> list[Row]:
+    arms = {"parity": build(host, "qmix_fc", shape, lim=PARITY, batch_size=n_episodes)}
+    arms["qmix_lim"] = build(host, "qmix_lim", shape, batch_size=n_episodes)
+    batch = hosted.random_batch(host, shape, n_episodes, limit)
+    stock = build(host, "qmix", shape)
+    rows = list(_update_rows("growth", shape, stock, arms, lambda: batch, FULL))
+    return [row._replace(shape=f"{shape.name}, {n_episodes} episodes of {limit}") for row in rows]
+
+
+# -- timing --------------------------------------------------------------------------------------------
+
+
+def _given(data: Any) -> Any:
+    return data
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _race(
+    contestants: Mapping[str, Callable[[Any], float]], data: Callable[[], Any], turns: int, warm_up: int
+) -> dict[str, np.ndarray]:
+    """Seconds of every turn by contestant; all get the same data in a turn."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(warm_up + turns):
+        shared = data()
+        for name, timed in contestants.items():
+            seconds = timed(shared)
+            if turn >= warm_up:
+                times[name].append(seconds)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def _rows(case: str, shape: str, times: Mapping[str, np.ndarray]) -> Iterator[Row]:
+    host = times["host"]
+    for name, ours in times.items():
+        if name != "host":
+            low, ratio, high = np.percentile(host / ours, (25, 50, 75))
+            host_ms, our_ms = (1e3 * statistics.median(values) for values in (host, ours))
+            yield Row(f"{case}, {name}", shape, host_ms, our_ms, float(ratio), float(high - low))
+
+
+def _line(row: Row) -> str:
+    return (
+        f"{row.case:<56} {row.shape:<14} {row.host_ms:>10.3f} {row.limask_ms:>10.3f} "
+        f"{row.ratio:>6.2f} ± {row.spread:.2f}"
+    )
