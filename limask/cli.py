@@ -71,7 +71,42 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=1, help="seed of every arm (default: 1)")
     demo.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: 2)")
     demo.set_defaults(command=_demo)
+    _add_campaign(commands)
+    _add_bench(commands)
     return parser
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "time the host's own learner, agent and runner against limask's"
+    bench = commands.add_parser("bench", help=text, description=text, allow_abbrev=False)
+    benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")
+    text = "updates, acting, environment steps, the whole loop and memory, in one process"
+    speed = benchmarks.add_parser("speed", help=text, description=text, allow_abbrev=False)
+    speed.add_argument(
+        "--output", type=Path, default=Path("bench"), help="folder for files (default: ./bench)"
+    )
+    speed.add_argument("--quick", action="store_true", help="only 2s3z, fewer turns: within three minutes")
+    speed.set_defaults(command=_bench_speed)
+
+
+def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "train every arm on every map with every seed of a campaign file"
+    campaign = commands.add_parser("campaign", help=text, description=text, allow_abbrev=False)
+    actions = campaign.add_subparsers(required=True, metavar="ACTION")
+    text = "run a campaign, or go on with one that was cut short"
+    run = actions.add_parser("run", help=text, description=text, allow_abbrev=False)
+    run.add_argument("file", type=Path, help="campaign file, or the name of one of limask's: smoke, pilot")
+    run.add_argument(
+        "--output", type=Path, help="the campaign's folder (default: ./results/NAME OF THE FILE)"
+    )
+    run.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
+    run.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
+    run.set_defaults(command=_campaign_run)
+    text = "how many runs are planned, done, running, failed and retried"
+    status = actions.add_parser("status", help=text, description=text, allow_abbrev=False)
+    status.add_argument("folder", type=Path, help="the campaign's folder")
+    status.add_argument("--json", action="store_true", help="the numbers alone, as JSON")
+    status.set_defaults(command=_campaign_status)
 
 
 # Each command imports what it needs: `limask status` has no use for torch.
@@ -101,7 +136,26 @@ def _run(options: argparse.Namespace) -> None:
     run_host(options.host, options.rest, options.results)
 
 
+def _bench_speed(options: argparse.Namespace) -> None:
+    from limask.experiments.speed import speed
+
+    speed(options.output, quick=options.quick)
+
+
 def _demo(options: argparse.Namespace) -> None:
     from limask.experiments.demo import demo
 
     demo(options.output, t_max=options.t_max, seed=options.seed, jobs=options.jobs)
+
+
+def _campaign_run(options: argparse.Namespace) -> None:
+    from limask.experiments.campaign_run import run_campaign
+
+    output = options.output or Path("results") / options.file.stem
+    run_campaign(options.file, output, jobs=options.jobs, dry_run=options.dry_run)
+
+
+def _campaign_status(options: argparse.Namespace) -> None:
+    from limask.experiments.campaign_run import campaign_status
+
+    print("\n".join(campaign_status(options.folder, as_json=options.json)))

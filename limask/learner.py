@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from limask import autoencoder
+from limask import autoencoder, memory
 from limask.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import LimaskError
@@ -63,6 +63,7 @@ class LimLearner:
                 "set standardise_returns=False (and standardise_rewards=True, if wanted)"
             )
         super().__init__(mac, scheme, logger, args)  # type: ignore[call-arg]
+        memory.keep_freed_memory()
         self.agent: LimAgent = mac.agent
         self.config: LimConfig = mac.agent.config
         build = autoencoder.REGISTRY[self.config.autoencoder]

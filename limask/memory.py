@@ -1,8 +1,10 @@
-"""Whether a replay buffer fits into memory, asked before the host reserves it."""
+"""Memory of a run: whether its replay buffer fits, and what becomes of what is freed."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from pathlib import Path
 
 from limask.errors import LimaskError
@@ -10,6 +12,10 @@ from limask.errors import LimaskError
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 GIB = 2**30
+
+# mallopt's parameters in glibc's malloc.h: how much free memory at the end of the heap is too much, and how
+# many blocks may be fetched by mmap.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _MAX_INT = -1, -4, 2**31 - 1
 
 
 def replay_bytes(env_info: dict[str, int], buffer_size: int) -> int:
@@ -62,3 +68,20 @@ def _read(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep what is freed for the next update instead of handing it back to the system.
+
+    An update needs large tensors for a moment, and the same ones again in the next: fetching their pages from
+    the system anew each time can cost more than all arithmetic. It concerns this process only, and raises no
+    peak. Whoever has set one of glibc's ``MALLOC_*`` variables, or runs elsewhere, keeps what they have.
+
+    Returns:
+        Whether it was done.
+    """
+    is_set = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if is_set or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _MAX_INT))

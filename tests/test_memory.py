@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+
 import host_parts
 import pytest
 
@@ -37,3 +40,11 @@ def test_the_memory_of_this_process_is_known() -> None:
     limit = memory.memory_limit("cpu")
     assert limit is not None
     assert 2**27 < limit < 2**50
+
+
+def test_freed_memory_is_kept_unless_the_user_has_said_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
+    assert memory.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert not memory.keep_freed_memory()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from limask.experiments.files import replace
 from limask.experiments.sacred_files import Curve
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; markers tell apart what is printed grey.
@@ -65,13 +65,3 @@ def write_png(path: Path, curves: Sequence[ArmCurves], *, title: str, meanings: 
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
     replace(path, lambda temporary: figure.savefig(temporary, format="png"))
-
-
-def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, which then takes its place: there is never half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from limask.errors import LimaskError
+from limask.experiments import tether
 
 #: Seconds between two looks at the children.
 POLL_SECONDS = 1.0
@@ -28,12 +31,14 @@ _LAST_BYTES = 8192
 class Job:
     """One command, in a process group of its own, with all its output in one file.
 
-    ``seconds`` is the wall-clock time of a job that has ended.
+    ``inherited`` are file descriptors that stay open in the command. ``seconds`` is the wall-clock time of a
+    job that has ended.
     """
 
     name: str
     command: Sequence[str]
     log: Path
+    inherited: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     seconds: float = 0.0
@@ -53,67 +58,94 @@ class Job:
         self.started = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
+                # Isolated, for a light interpreter that imports nothing of ours.
+                [sys.executable, "-IS", tether.__file__, *self.command],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # The networks are small, and several trainings share the cores.
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 # A terminal's Ctrl-C then reaches only us, and we can end the job with all it has started.
                 start_new_session=True,
+                pass_fds=self.inherited,
             )
 
-    def check(self) -> None:
-        """Look whether the job has ended.
-
-        Raises:
-            LimaskError: it has, with an exit status other than 0.
-        """
+    def has_ended(self) -> bool:
+        """Look whether the job has ended; what it has left running is ended then."""
         assert self.process is not None
-        status = self.process.poll()
-        if status is None:
-            return
+        if self.process.poll() is None:
+            return False
         self.seconds = time.monotonic() - self.started
-        if status != 0:
-            cause = f" ({signal.Signals(-status).name})" if -status in set(signal.Signals) else ""
-            raise LimaskError(
-                f"{self.name} failed with exit status {status}{cause}; "
-                f"its output is in {self.log} and ends with: {last_line(self.log)}"
-            )
+        _untie(self.process)
+        return True
+
+    def failure(self) -> str | None:
+        """How a job that has ended failed, as ``exit status -9 (SIGKILL)``; None where it did not."""
+        assert self.process is not None and self.process.returncode is not None
+        status = self.process.returncode
+        if status == 0:
+            return None
+        return f"exit status {status}" + (
+            f" ({signal.Signals(-status).name})" if -status in set(signal.Signals) else ""
+        )
 
 
-def run_jobs(jobs: Sequence[Job], at_once: int, watch: Callable[[], None]) -> None:
+def require_success(job: Job) -> list[Job]:
+    """Accept no failed job, and start no other in its place.
+
+    Raises:
+        LimaskError: the job failed.
+    """
+    failure = job.failure()
+    if failure is not None:
+        raise LimaskError(
+            f"{job.name} failed with {failure}; "
+            f"its output is in {job.log} and ends with: {last_line(job.log)}"
+        )
+    return []
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    at_once: int,
+    watch: Callable[[], None],
+    ended: Callable[[Any], Sequence[Job]] = require_success,
+) -> None:
     """Run all jobs, ``at_once`` at a time, in their order; end those still running if anything goes wrong.
 
     Args:
         jobs: not started yet.
         at_once: at least 1.
         watch: called after each look at the children, the last time when all have ended.
+        ended: called with each job that has ended by itself; returns jobs to run after those that wait.
 
     Raises:
-        LimaskError: a job failed.
+        LimaskError: a job failed, where ``ended`` does not accept that.
         KeyboardInterrupt: Ctrl-C.
         SystemExit: another signal that ends programs (128 + its number).
     """
-    waiting = list(jobs)
+    waiting = deque(jobs)
+    running: list[Job] = []
     with _signals_noted() as noted:
         try:
             while True:
-                running = [job for job in jobs if job.is_running]
-                for job in running:
-                    job.check()
-                n_free = at_once - sum(job.is_running for job in running)
-                for job in waiting[:n_free]:
-                    job.start()
-                waiting = waiting[n_free:]
-                watch()
+                over = [job for job in running if job.has_ended()]
+                for job in over:
+                    running.remove(job)
+                    # Whoever is ending us may have ended the job as well: its failure says nothing then.
+                    if not noted or job.failure() is None:
+                        waiting.extend(ended(job))
                 if noted:
                     raise KeyboardInterrupt if noted[0] == signal.SIGINT else SystemExit(128 + noted[0])
-                if not any(job.is_running for job in jobs):
+                while waiting and len(running) < at_once:
+                    running.append(waiting.popleft())
+                    running[-1].start()
+                watch()
+                if not running:
                     return
                 time.sleep(POLL_SECONDS)
         finally:
-            _end([job.process for job in jobs if job.process is not None])
+            _end([job.process for job in running if job.process is not None])
 
 
 @contextmanager
@@ -148,11 +180,24 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    for process in processes:
+        _untie(process)
+
+
+def _untie(process: subprocess.Popen[bytes]) -> None:
+    """Let the guard of an ended process end what is left of its group, itself included."""
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def last_line(log: Path) -> str:
     """Last line of a log that is not blank."""
+    lines = last_text(log).split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "(nothing)")
+
+
+def last_text(log: Path) -> str:
+    """The end of a log, a few thousand characters."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _LAST_BYTES))
-        lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "(nothing)")
+        return file.read().decode(errors="replace")

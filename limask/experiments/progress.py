@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,13 +38,13 @@ class Progress(NamedTuple):
     seconds_left: float | None = None
 
 
-class ArmWatch:
-    """Follows the training of one arm, whose job bears the arm's name."""
+class JobWatch:
+    """Follows a training of ``t_max`` steps; ``find_run`` gives sacred's folder of it, None at first."""
 
-    def __init__(self, job: Job, results: Path, map_name: str, t_max: int) -> None:
+    def __init__(self, job: Job, find_run: Callable[[], Path | None], t_max: int) -> None:
         self.job = job
         self.t_max = t_max
-        self._results, self._map_name = results, map_name
+        self._find_run = find_run
         self._sightings: deque[tuple[float, float]] = deque(maxlen=_N_SIGHTINGS)
         self._win_rate: float | None = None
 
@@ -68,7 +68,7 @@ class ArmWatch:
         return Progress("training", int(steps_1), speed, self._win_rate, left)
 
     def _read(self) -> None:
-        run = latest_run(self._results, self.job.name, self._map_name)
+        run = self._find_run()
         curves = read_curves(run) if run else {}
         training, tests = (curves.get(name, Curve()) for name in ("return_mean", "test_battle_won_mean"))
         if tests.values:
@@ -77,11 +77,18 @@ class ArmWatch:
             self._sightings.append((time.monotonic(), training.steps[-1]))
 
 
+class ArmWatch(JobWatch):
+    """Follows the training of one arm, whose job bears the arm's name."""
+
+    def __init__(self, job: Job, results: Path, map_name: str, t_max: int) -> None:
+        super().__init__(job, lambda: latest_run(results, job.name, map_name), t_max)
+
+
 @contextmanager
 def shown(watches: Sequence[ArmWatch], console: Console) -> Iterator[Callable[[], None]]:
     """Yield a function that looks at all arms and shows what has changed."""
     if not console.is_interactive:
-        yield _Lines(watches).show
+        yield Lines(watches).show
         return
     from rich.live import Live
 
@@ -110,19 +117,23 @@ def _texts(now: Progress) -> tuple[str, str, str, str]:
     )
 
 
-class _Lines:
-    """One line per arm when its phase changes, and every ``LINE_SECONDS`` while it trains."""
+class Lines:
+    """One line per job when its phase changes, and every ``LINE_SECONDS`` while it trains.
 
-    def __init__(self, watches: Sequence[ArmWatch]) -> None:
+    ``watches`` may change between two calls of ``show``.
+    """
+
+    def __init__(self, watches: Collection[JobWatch]) -> None:
         self._watches = watches
-        self._said = [("waiting", 0.0)] * len(watches)
+        self._said: dict[JobWatch, tuple[str, float]] = {}
 
     def show(self) -> None:
-        for i, watch in enumerate(self._watches):
-            now, (phase, at) = watch.look(), self._said[i]
+        """Look at all jobs and print what is due."""
+        for watch in self._watches:
+            now, (phase, at) = watch.look(), self._said.get(watch, ("waiting", 0.0))
             is_due = now.phase == "training" and time.monotonic() - at >= LINE_SECONDS
             if now.phase != phase or is_due:
-                self._said[i] = (now.phase, time.monotonic())
+                self._said[watch] = (now.phase, time.monotonic())
                 print(f"{watch.job.name}: {', '.join(filter(None, _texts(now)))}", flush=True)
 
 

@@ -1,0 +1,65 @@
+"""Files that are whole or not there, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from limask.errors import LimaskError
+
+
+def replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file, which then takes the place of ``path`` for good (flushed to disk).
+
+    Raises:
+        OSError: no room, or no permission; ``path`` is as it was, and nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        _sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)  # the name as well as the contents
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """See ``replace``."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(text.encode())
+
+    replace(path, write)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """See ``write_text``."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that ``write_json`` wrote.
+
+    Raises:
+        LimaskError: it is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LimaskError(f"{path} is damaged ({error})") from error
+    if not isinstance(data, dict):
+        raise LimaskError(f"{path} is damaged (not a JSON object)")
+    return data
