@@ -100,3 +100,10 @@ def test_a_replay_buffer_that_cannot_fit_is_refused_before_it_is_built(host: Hos
     args.buffer_size = 10**9
     with pytest.raises(LimaskError, match="GiB for buffer_size=1000000000 episodes"):
         host.module("runners").REGISTRY["vector"](args=args, logger=host_parts.RecordingLogger())
+
+
+def test_individual_rewards_are_refused(host: Host) -> None:
+    overrides = {"env_args": {"map_name": "3m", "seed": 1}, "common_reward": False}
+    args = host_parts.make_args(host, "qmix_fc", env="smax", **overrides)
+    with pytest.raises(LimaskError, match="common_reward=False"):
+        host.module("runners").REGISTRY["vector"](args=args, logger=host_parts.RecordingLogger())

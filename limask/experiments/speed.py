@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,14 +71,17 @@ def speed(output: Path, *, quick: bool) -> None:
     host = _load_host()
     output.mkdir(parents=True, exist_ok=True)
     effort = QUICK if quick else FULL
+    cases = [_updates(host, effort), _acting(host, effort), _loops(host, effort)]
+    if not quick:
+        cases.append(_parallel(host))
+        if sys.platform == "linux":  # elsewhere nobody says what one program has held at most
+            cases.append(_memory(effort))
     rows: list[Row] = []
-    for row in itertools.chain(_updates(host, effort), _acting(host, effort), _loops(host, effort)):
+    for row in itertools.chain(*cases):
         rows.append(row)
         print(_line(row), flush=True)
+        speed_plots.write_csv(output / "speed.csv", rows)
     if not quick:
-        for row in itertools.chain(_memory(effort), _parallel(host)):
-            rows.append(row)
-            print(_line(row), flush=True)
         growth = speed_plots.Growth(_by_agents(host), _by_length(host))
         rows += [row for points in growth for _, row in points]
         speed_plots.write_growth(output / "growth.png", growth)
@@ -255,7 +259,8 @@ def _parallel(host: Any) -> Iterator[Row]:
     """The same agent through the host's own parallel runner: a process for each environment."""
     shape = smax_shape("2s3z")
     arm = build(host, "qmix_fc", shape)
-    # The parallel runner takes environments one by one.
+    # As the host's own main does: jax's threads would not survive a fork.
+    multiprocessing.set_start_method("spawn", force=True)
     runners = {name: hosted.runner(host, key, arm.args, shape, arm.mac) for name, key in _RUNNERS.items()}
     try:
         contestants = {name: partial(_per_step, runner) for name, runner in runners.items()}
@@ -280,8 +285,8 @@ def _memory(effort: Effort) -> Iterator[Row]:
     for map_name in effort.maps:
         used = {}
         for name, lim in (("qmix", None), ("qmix_fc", PARITY), ("qmix_lim", {})):
-            with context.Pool(1) as pool:
-                used[name] = pool.apply(_peak_of_update, (name, lim, map_name))
+            with ProcessPoolExecutor(1, mp_context=context) as fresh:
+                used[name] = fresh.submit(_peak_of_update, name, lim, map_name).result()
         for name, case in (("qmix_fc", "parity"), ("qmix_lim", "qmix_lim")):
             ratio = used["qmix"] / used[name]
             yield Row(f"memory of an update, {case} (MiB)", map_name, used["qmix"], used[name], ratio, 0.0)
@@ -292,10 +297,16 @@ def _peak_of_update(algorithm: str, lim: dict[str, Any] | None, map_name: str) -
     shape = smax_shape(map_name)
     arm = build(host, algorithm, shape, **({} if lim is None else {"lim": lim}))
     batch = hosted.random_batch(host, shape, BATCH)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_memory()
     for _ in range(2):
         arm.learner.train(batch, 0, 0)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _peak_memory() - before
+
+
+def _peak_memory() -> float:
+    """MiB that this program has held at most; getrusage would count what its parent held when it began."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
 def _by_agents(host: Any) -> list[tuple[float, Row]]:

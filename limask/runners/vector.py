@@ -12,6 +12,7 @@ import torch
 
 from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax import Observation, check_options, env_info, episode_info
+from limask.errors import LimaskError
 
 
 class VectorRunner:
@@ -28,6 +29,10 @@ class VectorRunner:
     _log: Any
 
     def __init__(self, args: Any, logger: Any) -> None:
+        if not getattr(args, "common_reward", True):
+            raise LimaskError(
+                f"env={args.env} with common_reward=False: it rewards the team; set common_reward=True"
+            )
         self.args, self.logger = args, logger
         self.batch_size = args.batch_size_run
         options = dict(args.env_args)
