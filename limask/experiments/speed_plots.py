@@ -14,6 +14,8 @@ from limask.experiments.files import replace
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _HOST, _PARITY, _LIM = "#666666", "#0072B2", "#009E73"
 
+_TICKS = (10, 20, 50, 100, 200, 500, 1000)
+
 
 class Growth(NamedTuple):
     """Update times: pairs of what grows (agents; time steps) and the row measured there."""
@@ -56,6 +58,7 @@ def write_bars(path: Path, rows: Sequence[Any]) -> None:
     axes.set(xlabel="host's time over limask's (above 1: limask is faster)", xscale="log")
     axes.set_xticks((0.25, 0.5, 1, 2, 4, 8), ("¼", "½", "1", "2", "4", "8"))
     axes.minorticks_off()
+    axes.margins(y=0.01)
     axes.spines[["top", "right"]].set_visible(False)
     replace(path, lambda temporary: figure.savefig(temporary, format="png"))
 
@@ -77,6 +80,8 @@ def write_growth(path: Path, growth: Growth) -> None:
             axes.loglog(x, y, "o-", color=colour, label=f"{label}: exponent {exponent(x, y):.2f}")
         axes.set(xlabel=name, ylabel="milliseconds per update")
         axes.set_xticks(x, [f"{value:.0f}" for value in x])
+        axes.set_yticks(_TICKS, [str(tick) for tick in _TICKS])
+        axes.set_ylim(10, 2 * max(row.host_ms + row.limask_ms for _, row in points))
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
