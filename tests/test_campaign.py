@@ -527,3 +527,11 @@ def test_terminal_shows_a_row_per_run(block: Callable[..., Given], tmp_path: Pat
     assert next(line for line in screen.getvalue().splitlines() if "easy" in line).split() == [
         "learn", "easy", "3", "0", "waiting"
     ]  # fmt: skip
+
+
+def test_a_folder_does_not_hide_a_campaign_of_limasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "smoke").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_campaign(Path("smoke")).t_max == 1500

@@ -209,7 +209,7 @@ def flat(options: Options, prefix: str = "") -> dict[str, Any]:
 
 
 def _find(file: Path) -> Path:
-    if file.exists() or file.suffix or len(file.parts) > 1:
+    if file.is_file() or file.suffix or len(file.parts) > 1:
         return file
     ours = resources.config_dir() / "campaigns"
     if not (ours / f"{file}.yaml").is_file():
