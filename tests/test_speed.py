@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,9 @@ def test_a_small_run_times_every_kind_of_case(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 
 
-def test_memory_of_an_update_is_what_it_adds() -> None:
-    used = speed._peak_of_update("qmix_fc", speed.PARITY, "3m")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what one program has held at most")
+def test_memory_of_an_update_is_what_it_adds_to_a_fresh_program() -> None:
+    parity, lim = speed._memory(speed.Effort(1, ("3m",), True))
     # 3m, 32 episodes of 102 states, 3 agents: the gates of 192 numbers alone are 7 MiB.
-    assert 7 < used < 500
+    assert 7 < parity.limask_ms < lim.limask_ms < 500
+    assert parity.ratio == pytest.approx(parity.host_ms / parity.limask_ms)
