@@ -74,8 +74,8 @@ def keep_freed_memory() -> bool:
     """Let glibc keep what is freed for the next update instead of handing it back to the system.
 
     An update needs large tensors for a moment, and the same ones again in the next: fetching their pages from
-    the system anew each time can cost more than all arithmetic. It concerns this process only, and raises no
-    peak. Whoever has set one of glibc's ``MALLOC_*`` variables, or runs elsewhere, keeps what they have.
+    the system anew each time can cost more than all arithmetic. It concerns this process only.
+    Whoever has set one of glibc's ``MALLOC_*`` variables, or runs elsewhere, keeps what they have.
 
     Returns:
         Whether it was done.

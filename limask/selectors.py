@@ -1,4 +1,4 @@
-"""Action selector ``lim_epsilon_greedy``: the hosts' ε-greedy choice in a third of its time."""
+"""Action selector ``lim_epsilon_greedy``: the hosts' ε-greedy choice in fewer operations."""
 
 from __future__ import annotations
 

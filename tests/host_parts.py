@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from limask import resources
+from limask.experiments.hosted import config_folder, merged
 from limask.hosts import EpymarlHost, Host, PymarlzooplusHost
 
 N_AGENTS, N_ACTIONS, OBS_SIZE, STATE_SIZE, LIMIT = 3, 5, 12, 7, 9
@@ -39,18 +40,6 @@ def load_host(where: str) -> Host:
         host = EpymarlHost()
     host.register()
     return host
-
-
-def config_folder(host: Host) -> Path:
-    """The host's own ``config`` folder."""
-    return Path(host.module("main" if host.prefix else "run").__file__).parent / "config"
-
-
-def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``update`` laid over it, block by block, as the hosts do."""
-    for key, value in update.items():
-        base[key] = merged(dict(base.get(key) or {}), value) if isinstance(value, dict) else value
-    return base
 
 
 def make_args(host: Host, algorithm: str, env: str = "gymma", **overrides: Any) -> SimpleNamespace:

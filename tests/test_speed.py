@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from limask.cli import main
-from limask.experiments import speed, speed_plots
+from limask.experiments import speed, speed_plots, timing
 
 
 def test_contestants_run_in_turns_on_the_same_data_after_the_warm_up() -> None:
@@ -22,16 +22,16 @@ def test_contestants_run_in_turns_on_the_same_data_after_the_warm_up() -> None:
         return float(data)
 
     contestants = {"host": lambda data: timed("host", data), "ours": lambda data: timed("ours", data)}
-    times = speed._race(contestants, lambda: next(numbers), turns=2, warm_up=1)
+    times = timing.race(contestants, lambda: next(numbers), turns=2, warm_up=1)
     assert said == [("host", 0), ("ours", 0), ("host", 1), ("ours", 1), ("host", 2), ("ours", 2)]
     assert times["host"].tolist() == times["ours"].tolist() == [1.0, 2.0]
 
 
 def test_ratio_is_the_median_of_the_turns_ratios_and_spread_their_quartiles() -> None:
     times = {"host": np.array([4.0, 6.0, 8.0, 10.0, 12.0]), "ours": np.array([4.0, 3.0, 2.0, 10.0, 4.0])}
-    (row,) = speed._rows("update", "3m", times)
+    (row,) = timing.rows("update", "3m", times)
     # Ratios 1, 2, 4, 1, 3: median 2, quartiles 1 and 3. Medians 8 s and 4 s.
-    assert row == speed.Row("update, ours", "3m", 8000.0, 4000.0, 2.0, 2.0)
+    assert row == timing.Row("update, ours", "3m", 8000.0, 4000.0, 2.0, 2.0)
 
 
 def test_exponent_of_a_power_law() -> None:
@@ -40,7 +40,7 @@ def test_exponent_of_a_power_law() -> None:
 
 
 def test_csv_has_the_documented_columns(tmp_path: Path) -> None:
-    speed_plots.write_csv(tmp_path / "speed.csv", [speed.Row("update, parity", "3m", 2.0, 1.0, 2.0, 0.125)])
+    speed_plots.write_csv(tmp_path / "speed.csv", [timing.Row("update, parity", "3m", 2.0, 1.0, 2.0, 0.125)])
     lines = (tmp_path / "speed.csv").read_text().splitlines()
     assert lines == ["case,shape,host_ms,limask_ms,ratio,spread", '"update, parity",3m,2,1,2,0.125']
 

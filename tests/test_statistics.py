@@ -305,7 +305,9 @@ def runs_by_map() -> tuple[list[dict[str, list[float]]], list[np.ndarray]]:
 
 
 def test_interquartile_mean_is_rliables(runs_by_map: Any) -> None:
-    library, metrics = pytest.importorskip("rliable.library"), pytest.importorskip("rliable.metrics")
+    pytest.importorskip("rliable")
+    from rliable import library, metrics
+
     (arm, _), (matrix, _) = runs_by_map
     values, bounds = library.get_interval_estimates(
         {"arm": matrix}, lambda runs: np.array([metrics.aggregate_iqm(runs)]), reps=3000
@@ -314,7 +316,9 @@ def test_interquartile_mean_is_rliables(runs_by_map: Any) -> None:
 
 
 def test_probability_of_improvement_is_rliables(runs_by_map: Any) -> None:
-    library, metrics = pytest.importorskip("rliable.library"), pytest.importorskip("rliable.metrics")
+    pytest.importorskip("rliable")
+    from rliable import library, metrics
+
     arms, matrices = runs_by_map
     values, bounds = library.get_interval_estimates(
         {"pair": matrices}, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]), reps=1000
@@ -323,7 +327,9 @@ def test_probability_of_improvement_is_rliables(runs_by_map: Any) -> None:
 
 
 def test_performance_profile_is_rliables(runs_by_map: Any) -> None:
-    library = pytest.importorskip("rliable.library")
+    pytest.importorskip("rliable")
+    from rliable import library
+
     (arm, _), (matrix, _) = runs_by_map
     thresholds = [0.2, 0.5, 0.8]
     shares, bounds = library.create_performance_profile({"arm": matrix}, thresholds, reps=3000)

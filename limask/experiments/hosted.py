@@ -49,7 +49,7 @@ class SilentLogger:
 
 def config_folder(host: Host) -> Path:
     """The host's own ``config`` folder."""
-    return Path(host.module("main").__file__).parent / "config"
+    return Path(host.module("main" if host.prefix else "run").__file__).parent / "config"
 
 
 def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from limask.config import MASKERS
 from limask.errors import LimaskError
-from limask.experiments import hosted, speed_plots
+from limask.experiments import hosted, speed_plots, timing
 from limask.experiments.hosted import Arm, Shape
 
 #: Episodes in one update, environments in one step, and SGD steps for every run of all environments.
@@ -32,18 +29,6 @@ PARITY = {"td_lambda": 0.0}
 
 #: LBF's ``Foraging-8x8-2p-3f``: no part of it is needed for its sizes.
 LBF = Shape("lbf_8x8_2p_3f", 2, 6, 15, 30, 50, "gymma", {"key": "lbforaging:Foraging-8x8-2p-3f-v3"})
-
-
-class Row(NamedTuple):
-    """One case; milliseconds are medians, ``ratio`` (host over limask, above 1 is limask faster) is the
-    median of the turns' ratios and ``spread`` their interquartile range. Memory is in MiB instead."""
-
-    case: str
-    shape: str
-    host_ms: float
-    limask_ms: float
-    ratio: float
-    spread: float
 
 
 class Effort(NamedTuple):
@@ -76,10 +61,10 @@ def speed(output: Path, *, quick: bool) -> None:
         cases.append(_parallel(host))
         if sys.platform == "linux":  # elsewhere nobody says what one program has held at most
             cases.append(_memory(effort))
-    rows: list[Row] = []
+    rows: list[timing.Row] = []
     for row in itertools.chain(*cases):
         rows.append(row)
-        print(_line(row), flush=True)
+        print(timing.line(row), flush=True)
         speed_plots.write_csv(output / "speed.csv", rows)
     if not quick:
         growth = speed_plots.Growth(_by_agents(host), _by_length(host))
@@ -133,7 +118,7 @@ def build(host: Any, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
 # -- cases ---------------------------------------------------------------------------------------------
 
 
-def _updates(host: Any, effort: Effort) -> Iterator[Row]:
+def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
     """One SGD step on 32 episodes: of SMAX battles fought at random, and full-length random ones."""
     for shape in [LBF, *map(smax_shape, effort.maps)]:
         stock = build(host, "qmix", shape)
@@ -150,18 +135,20 @@ def _updates(host: Any, effort: Effort) -> Iterator[Row]:
             buffer = _battles(host, shape, n_runs=5)
             yield from _update_rows("update, replay", shape, stock, arms, partial(_sample, buffer), effort)
             arms = {name: arm for name, arm in arms.items() if "=" not in name}
-        yield from _update_rows("update, full length", shape, stock, arms, partial(_given, full), effort)
+        yield from _update_rows(
+            "update, full length", shape, stock, arms, partial(timing.given, full), effort
+        )
 
 
 def _update_rows(
     case: str, shape: Shape, stock: Arm, arms: Mapping[str, Arm], batch: Callable[[], Any], effort: Effort
-) -> Iterator[Row]:
+) -> Iterator[timing.Row]:
     contestants = {name: partial(_update, arm) for name, arm in {"host": stock, **arms}.items()}
-    yield from _rows(case, shape.name, _race(contestants, batch, effort.turns, warm_up=2))
+    yield from timing.rows(case, shape.name, timing.race(contestants, batch, effort.turns, warm_up=2))
 
 
 def _update(arm: Arm, batch: Any) -> float:
-    return _seconds(lambda: arm.learner.train(batch, 0, 0))
+    return timing.seconds(lambda: arm.learner.train(batch, 0, 0))
 
 
 def _battles(host: Any, shape: Shape, n_runs: int) -> Any:
@@ -178,7 +165,7 @@ def _sample(buffer: Any) -> Any:
     return batch[:, : batch.max_t_filled()]
 
 
-def _acting(host: Any, effort: Effort) -> Iterator[Row]:
+def _acting(host: Any, effort: Effort) -> Iterator[timing.Row]:
     """One time step of eight environments: from the batch to the chosen actions, and the agent alone."""
     import torch
 
@@ -190,22 +177,22 @@ def _acting(host: Any, effort: Effort) -> Iterator[Row]:
         for case, timed in (("acting, actions chosen", _choose), ("acting, agent alone", _step)):
             contestants = {name: partial(timed, arm) for name, arm in arms.items()}
             with torch.inference_mode():
-                times = _race(contestants, partial(_given, batch), 40 * effort.turns, warm_up=10)
-            yield from _rows(case, shape.name, times)
+                times = timing.race(contestants, partial(timing.given, batch), 40 * effort.turns, warm_up=10)
+            yield from timing.rows(case, shape.name, times)
 
 
 def _choose(arm: Arm, batch: Any) -> float:
     arm.mac.init_hidden(ENVS)
-    return _seconds(lambda: arm.mac.select_actions(batch, 2, 0))
+    return timing.seconds(lambda: arm.mac.select_actions(batch, 2, 0))
 
 
 def _step(arm: Arm, batch: Any) -> float:
     arm.mac.init_hidden(ENVS)
     inputs = arm.mac._build_inputs(batch, 2)
-    return _seconds(lambda: arm.mac.agent(inputs, arm.mac.hidden_states))
+    return timing.seconds(lambda: arm.mac.agent(inputs, arm.mac.hidden_states))
 
 
-def _loops(host: Any, effort: Effort) -> Iterator[Row]:
+def _loops(host: Any, effort: Effort) -> Iterator[timing.Row]:
     """Milliseconds per environment step of acting and learning, in the vectorised runner, with as many SGD
     steps of 32 episodes as episodes; and of acting alone."""
     for shape in map(smax_shape, [m for m in effort.maps if m != "27m_vs_30m"]):
@@ -218,11 +205,11 @@ def _loops(host: Any, effort: Effort) -> Iterator[Row]:
         }
         loops = {name: _Loop(host, arm, shape) for name, arm in arms.items()}
         contestants = {name: loop.turn for name, loop in loops.items()}
-        times = _race(contestants, lambda: None, effort.turns, warm_up=1)
-        yield from _rows("end to end, per step", shape.name, times)
+        times = timing.race(contestants, lambda: None, effort.turns, warm_up=1)
+        yield from timing.rows("end to end, per step", shape.name, times)
         acting = {name: loop.act for name, loop in loops.items()}
-        yield from _rows(
-            "steps without learning", shape.name, _race(acting, lambda: None, effort.turns, warm_up=1)
+        yield from timing.rows(
+            "steps without learning", shape.name, timing.race(acting, lambda: None, effort.turns, warm_up=1)
         )
 
 
@@ -241,7 +228,7 @@ class _Loop:
     def act(self, data: None = None) -> float:
         """Seconds per environment step of running all environments once."""
         before = self.runner.t_env
-        seconds = _seconds(lambda: self.buffer.insert_episode_batch(self.runner.run()[0]))
+        seconds = timing.seconds(lambda: self.buffer.insert_episode_batch(self.runner.run()[0]))
         return seconds / (self.runner.t_env - before)
 
     def turn(self, data: None = None) -> float:
@@ -255,7 +242,7 @@ class _Loop:
         return (time.perf_counter() - start) / (self.runner.t_env - before)
 
 
-def _parallel(host: Any) -> Iterator[Row]:
+def _parallel(host: Any) -> Iterator[timing.Row]:
     """The same agent through the host's own parallel runner: a process for each environment."""
     shape = smax_shape("2s3z")
     arm = build(host, "qmix_fc", shape)
@@ -264,10 +251,10 @@ def _parallel(host: Any) -> Iterator[Row]:
     runners = {name: hosted.runner(host, key, arm.args, shape, arm.mac) for name, key in _RUNNERS.items()}
     try:
         contestants = {name: partial(_per_step, runner) for name, runner in runners.items()}
-        times = _race(contestants, lambda: None, FULL.turns, warm_up=1)
+        times = timing.race(contestants, lambda: None, FULL.turns, warm_up=1)
     finally:
         runners["host"].close_env()
-    yield from _rows("steps without learning, host's parallel runner", shape.name, times)
+    yield from timing.rows("steps without learning, host's parallel runner", shape.name, times)
 
 
 _RUNNERS = {"host": "parallel", "qmix_fc": "vector"}
@@ -275,11 +262,11 @@ _RUNNERS = {"host": "parallel", "qmix_fc": "vector"}
 
 def _per_step(runner: Any, data: None = None) -> float:
     before = runner.t_env
-    seconds = _seconds(runner.run)
+    seconds = timing.seconds(runner.run)
     return seconds / (runner.t_env - before)
 
 
-def _memory(effort: Effort) -> Iterator[Row]:
+def _memory(effort: Effort) -> Iterator[timing.Row]:
     """MiB that two updates on full-length episodes add to the memory of a fresh process."""
     context = multiprocessing.get_context("spawn")
     for map_name in effort.maps:
@@ -289,7 +276,9 @@ def _memory(effort: Effort) -> Iterator[Row]:
                 used[name] = fresh.submit(_peak_of_update, name, lim, map_name).result()
         for name, case in (("qmix_fc", "parity"), ("qmix_lim", "qmix_lim")):
             ratio = used["qmix"] / used[name]
-            yield Row(f"memory of an update, {case} (MiB)", map_name, used["qmix"], used[name], ratio, 0.0)
+            yield timing.Row(
+                f"memory of an update, {case} (MiB)", map_name, used["qmix"], used[name], ratio, 0.0
+            )
 
 
 def _peak_of_update(algorithm: str, lim: dict[str, Any] | None, map_name: str) -> float:
@@ -309,68 +298,25 @@ def _peak_memory() -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
-def _by_agents(host: Any) -> list[tuple[float, Row]]:
+def _by_agents(host: Any) -> list[tuple[float, timing.Row]]:
     """(agents, row) of updates on 8 random episodes of 30 steps."""
-    points: list[tuple[float, Row]] = []
+    points: list[tuple[float, timing.Row]] = []
     for map_name in ("3m", "5m_vs_6m", "8m", "10m_vs_11m", "27m_vs_30m"):
         shape = smax_shape(map_name)
         points += [(shape.n_agents, row) for row in _growth_rows(host, shape, 8, 30)]
     return points
 
 
-def _by_length(host: Any) -> list[tuple[float, Row]]:
+def _by_length(host: Any) -> list[tuple[float, timing.Row]]:
     """(steps, row) of updates on 8 random episodes of 2s3z."""
     shape = smax_shape("2s3z")
     return [(n, row) for n in (15, 30, 60, 120, 240) for row in _growth_rows(host, shape, 8, n)]
 
 
-def _growth_rows(host: Any, shape: Shape, n_episodes: int, limit: int) -> list[Row]:
+def _growth_rows(host: Any, shape: Shape, n_episodes: int, limit: int) -> list[timing.Row]:
     arms = {"parity": build(host, "qmix_fc", shape, lim=PARITY, batch_size=n_episodes)}
     arms["qmix_lim"] = build(host, "qmix_lim", shape, batch_size=n_episodes)
     batch = hosted.random_batch(host, shape, n_episodes, limit)
     stock = build(host, "qmix", shape)
     rows = list(_update_rows("growth", shape, stock, arms, lambda: batch, FULL))
     return [row._replace(shape=f"{shape.name}, {n_episodes} episodes of {limit}") for row in rows]
-
-
-# -- timing --------------------------------------------------------------------------------------------
-
-
-def _given(data: Any) -> Any:
-    return data
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _race(
-    contestants: Mapping[str, Callable[[Any], float]], data: Callable[[], Any], turns: int, warm_up: int
-) -> dict[str, np.ndarray]:
-    """Seconds of every turn by contestant; all get the same data in a turn."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(warm_up + turns):
-        shared = data()
-        for name, timed in contestants.items():
-            seconds = timed(shared)
-            if turn >= warm_up:
-                times[name].append(seconds)
-    return {name: np.array(values) for name, values in times.items()}
-
-
-def _rows(case: str, shape: str, times: Mapping[str, np.ndarray]) -> Iterator[Row]:
-    host = times["host"]
-    for name, ours in times.items():
-        if name != "host":
-            low, ratio, high = np.percentile(host / ours, (25, 50, 75))
-            host_ms, our_ms = (1e3 * statistics.median(values) for values in (host, ours))
-            yield Row(f"{case}, {name}", shape, host_ms, our_ms, float(ratio), float(high - low))
-
-
-def _line(row: Row) -> str:
-    return (
-        f"{row.case:<56} {row.shape:<14} {row.host_ms:>10.3f} {row.limask_ms:>10.3f} "
-        f"{row.ratio:>6.2f} ± {row.spread:.2f}"
-    )
