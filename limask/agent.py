@@ -9,17 +9,22 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from limask.autoencoder import TeamAutoencoder
 from limask.config import LimConfig
 from limask.gru import packed_gru
 from limask.layouts import Layout
-from limask.trunks import AgentSpec, EntityHead, EntityTrunk, FcHead, FcTrunk
+from limask.trunks import AgentSpec, EntityHead, EntityTrunk, FcHead, FcTrunk, TeamTrunk
 
 
 class LimAgent(nn.Module):
     """Trunk, GRU (or a feed-forward layer) and head, shared by all agents.
 
     The submodules carry the names of the hosts' RNN agent, so that its checkpoints load into trunk ``fc``.
+    ``autoencoder`` is the one that takes part in acting, or None; the controller appends what it infers to
+    the inputs.
     """
+
+    autoencoder: TeamAutoencoder | None
 
     def __init__(self, spec: AgentSpec, config: LimConfig, layout: Layout) -> None:
         super().__init__()
@@ -37,6 +42,11 @@ class LimAgent(nn.Module):
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
         )
         self.fc2 = EntityHead(spec, layout) if is_entity else FcHead(hidden_dim, spec.n_actions)
+        self.autoencoder = None
+        if config.autoencoder == "team":
+            sizes = (spec.n_agents, spec.n_actions, spec.input_size(layout.obs_size), layout.obs_size)
+            self.autoencoder = TeamAutoencoder(*sizes, config.window)
+            self.fc1 = TeamTrunk(spec, layout.obs_size)
 
     def init_hidden(self) -> torch.Tensor:
         """Zeros (1, H) on the device of the agent."""

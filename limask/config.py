@@ -16,8 +16,19 @@ from limask.errors import LimaskError
 
 LAYOUTS = ("auto", "smax", "smac", "flat")
 TRUNKS = ("fc", "entity")
-AUTOENCODERS = ("none", "entity")
-MASKERS = ("none", "random", "random_agent")
+AUTOENCODERS = ("none", "entity", "team")
+MASKERS = (
+    "none", "random", "random_agent", "td_threshold", "td_ema", "td_variance", "td_recent", "td_observation",
+    "value_saliency", "learning_progress", "coordination", "adversarial",
+)  # fmt: skip
+#: Maskers that hide whole agents.
+AGENT_MASKERS = ("random_agent", "td_threshold", "td_ema", "td_variance", "td_recent", "td_observation")
+
+#: The one value of options that autoencoder ``team`` has no use for.
+_UNUSED_BY_TEAM = {
+    "trunk": "fc", "mask_ratio": 0.0, "mask_span": 1, "keep_at_least": 1, "balance": "fixed", "rec_warmup": 0,
+    "rec_weights": False, "lambda_aug": 0.0, "detach_trunk": False, "decoder_dim": 64,
+}  # fmt: skip
 
 #: Episodes in one SGD step where ``minibatches: auto`` divides the sampled batch.
 EPISODES_PER_STEP = 32
@@ -35,16 +46,38 @@ class LimConfig:
         layout: which slice of an observation is which entity; ``auto`` takes it from the environment.
         group_width: features per token where the layout is ``flat``.
         trunk: ``fc`` (the host's RNN agent) or ``entity`` (invariant pooling, equivariant attack head).
-        autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner.
+        autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner, ``entity``
+            reconstructs hidden tokens from the agent's hidden state, ``team`` teammates' observations from
+            the agent's own last steps, when acting too.
         masker: which tokens are hidden from the autoencoder's view.
         mask_ratio: expected share of the visible tokens that may be hidden at all.
+        mask_span: time steps that a token stays hidden for, where single tokens are hidden.
+        random_until: environment steps before which an informed masker is replaced by random masks.
+        random_anneal: environment steps after that over which the share of random masks falls.
+        random_finish: share of random masks that stays.
+        credit: whose TD error scores an agent: ``local`` (Q_i against r + γ max Q_i') or ``mixed``
+            (the team's, shared out by abs(∂Q_tot/∂Q_i)).
         keep_at_least: visible tokens that stay visible in each agent's observation, where it has so many; the
             agent's own features count.
-        lambda_rec: weight of the reconstruction loss beside the TD loss.
+        lambda_rec: weight of the reconstruction loss beside the TD loss; in autoencoder ``team``, which no
+            gradient of Q reaches, a factor of its own gradient.
+        balance: ``fixed`` (λ_rec times the loss) or ``gradient`` (the reconstruction's gradient on the agent
+            is kept at λ_rec times the TD loss's).
+        rec_warmup: environment steps before which the reconstruction loss trains the decoder only.
+        rec_weights: whether a token counts in the reconstruction loss by its saliency for Q_tot.
+        lambda_aug: weight of the TD loss of the hidden view.
         rec_share: share of the sampled episodes that the reconstruction loss is computed on, at least one.
         detach_trunk: whether the reconstruction loss trains the decoder only.
         decoder_dim: hidden width of the decoder.
-        decoder_lr: learning rate of the decoder's own optimiser.
+        decoder_lr: learning rate of the decoder's own Adam, or of the SGD of autoencoder ``team``.
+        window: last time steps that autoencoder ``team`` sees, the present one included.
+        pretrain_episodes: episodes of the run before which nothing is learned, and the largest number of them
+            that autoencoder ``team`` is pretrained on; the host's first sample may come later.
+        pretrain_updates: SGD steps of the pretraining, with random agents hidden; 0 is none.
+        finetune_calls: batches sampled by the host after that, with each of which autoencoder ``team`` makes
+            one SGD step on the latest episodes; then it stays as it is.
+        joint: instead, whether autoencoder ``team`` goes on learning beside every update of Q, on the share
+            ``rec_share`` of its episodes, with the masker's agents hidden and only these scored.
         td_lambda: λ of the TD(λ) targets; 0 is the one-step target.
         minibatches: SGD steps made of one sampled batch; ``auto`` is one for every 32 episodes.
     """
@@ -55,12 +88,26 @@ class LimConfig:
     autoencoder: str = _option("entity", choices=AUTOENCODERS)
     masker: str = _option("random", choices=MASKERS)
     mask_ratio: float = _option(0.5, low=0.0, below=1.0)
+    mask_span: int = _option(1, low=1)
+    random_until: int = _option(20000, low=0)
+    random_anneal: int = _option(20000, low=0)
+    random_finish: float = _option(0.25, low=0.0, high=1.0)
+    credit: str = _option("local", choices=("local", "mixed"))
     keep_at_least: int = _option(1, low=1)
     lambda_rec: float = _option(0.1, low=0.0)
+    balance: str = _option("fixed", choices=("fixed", "gradient"))
+    rec_warmup: int = _option(0, low=0)
+    rec_weights: bool = _option(False)
+    lambda_aug: float = _option(0.0, low=0.0)
     rec_share: float = _option(0.25, above=0.0, high=1.0)
     detach_trunk: bool = _option(False)
     decoder_dim: int = _option(64, low=1)
     decoder_lr: float = _option(5e-4, above=0.0)
+    window: int = _option(5, low=1)
+    pretrain_episodes: int = _option(104, low=1)
+    pretrain_updates: int = _option(260, low=0)
+    finetune_calls: int = _option(300, low=0)
+    joint: bool = _option(False)
     td_lambda: float = _option(0.0, low=0.0, high=1.0)
     minibatches: int | Literal["auto"] = _option("auto", low=1, choices=("auto",))
 
@@ -94,11 +141,32 @@ class LimConfig:
                 f"lim.masker={self.masker!r} with lim.autoencoder='none': nothing would use the mask; "
                 "set lim.masker='none' or lim.autoencoder='entity'"
             )
-        if self.autoencoder == "none" and self.lambda_rec > 0:
+        if self.autoencoder == "team":
+            self._check_team()
+        for name in ("lambda_rec", "lambda_aug"):
+            if self.autoencoder == "none" and (value := getattr(self, name)) > 0:
+                raise LimaskError(
+                    f"lim.{name}={value} with lim.autoencoder='none': there is nothing to "
+                    f"reconstruct; set lim.{name}=0 or lim.autoencoder='entity'"
+                )
+
+    def _check_team(self) -> None:
+        if self.masker not in AGENT_MASKERS:
             raise LimaskError(
-                f"lim.lambda_rec={self.lambda_rec} with lim.autoencoder='none': there is nothing to "
-                "reconstruct; set lim.lambda_rec=0 or lim.autoencoder='entity'"
+                f"lim.masker={self.masker!r} with lim.autoencoder='team', which hides whole agents: expected "
+                f"one of {', '.join(AGENT_MASKERS)}"
             )
+        if self.masker != "random_agent" and not self.joint:
+            raise LimaskError(
+                f"lim.masker={self.masker!r} with lim.joint=False: it reads the TD errors of the update that "
+                "the autoencoder learns beside; set lim.joint=True or lim.masker='random_agent'"
+            )
+        for name, value in _UNUSED_BY_TEAM.items():
+            if (given := getattr(self, name)) != value:
+                raise LimaskError(
+                    f"lim.{name}={given!r} with lim.autoencoder='team', which has no use for it; set "
+                    f"lim.{name}={value!r}"
+                )
 
     def check_layout(self, name: str, kinds: frozenset[str]) -> None:
         """Refuse what a layout cannot carry; ``kinds`` are the kinds of entity that it knows.
@@ -106,14 +174,16 @@ class LimConfig:
         Raises:
             LimaskError: names both options and what to choose instead.
         """
+        if self.autoencoder == "team":
+            return  # its tokens are agents, on any layout
         if self.masker != "none" and self.trunk == "fc" and not kinds:
             raise LimaskError(
                 f"lim.masker={self.masker!r} with lim.trunk='fc' on layout {name!r}, which has no entities "
                 "to hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker='none'"
             )
-        if self.masker == "random_agent" and "ally" not in kinds:
+        if self.masker in (*AGENT_MASKERS, "coordination") and "ally" not in kinds:
             raise LimaskError(
-                f"lim.masker='random_agent' on layout {name!r}, which does not say which features show a "
+                f"lim.masker={self.masker!r} on layout {name!r}, which does not say which features show a "
                 "teammate; set lim.masker='random'"
             )
 

@@ -7,30 +7,36 @@ of an agent's input, V values of a state (1 with a mixer, N without).
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from limask import autoencoder, memory
+from limask import memory, signals
 from limask.agent import LimAgent
+from limask.autoencoder import EntityAutoencoder
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.packing import Packing
-from limask.reconstruction import RecLoss, Reconstruction
+from limask.reconstruction import Hints, Reconstruction
 from limask.targets import lambda_returns
+from limask.team import TeamReconstruction
 
 #: Loses against the value of every available action; written as the hosts write it.
 _NEVER = -9999999.0
 
 
 class TdLoss(NamedTuple):
-    """``loss``, and over the transitions ``td_error``, ``q_taken`` and ``target``, each (P, V)."""
+    """``loss``; over the transitions ``td_error``, ``q_taken`` and ``target``, each (P, V); and by agent,
+    before any mixing, the values of the actions taken, ``chosen``, and of the best next ones, (P, N)."""
 
     loss: torch.Tensor
     td_error: torch.Tensor
     q_taken: torch.Tensor
     target: torch.Tensor
+    chosen: torch.Tensor
+    next_values: torch.Tensor
 
 
 class LimLearner:
@@ -66,11 +72,14 @@ class LimLearner:
         memory.keep_freed_memory()
         self.agent: LimAgent = mac.agent
         self.config: LimConfig = mac.agent.config
-        build = autoencoder.REGISTRY[self.config.autoencoder]
-        self.reconstruction = None
-        if build is not None:
-            decoder = build(self.agent.layout, self.agent.spec.hidden_dim, self.config.decoder_dim)
+        self.reconstruction: Reconstruction | None = None
+        self.team: TeamReconstruction | None = None
+        if self.config.autoencoder == "entity":
+            sizes = (self.agent.spec.hidden_dim, self.config.decoder_dim)
+            decoder = EntityAutoencoder(self.agent.layout, *sizes)
             self.reconstruction = Reconstruction(self.agent, decoder, int(args.seed), args.grad_norm_clip)
+        elif self.config.autoencoder == "team":
+            self.team = TeamReconstruction(mac, int(args.seed), args.grad_norm_clip)
         self.checkpoint = "none written"
 
     def train(self, batch: Any, t_env: int, episode_num: int) -> None:
@@ -79,11 +88,14 @@ class LimLearner:
         Raises:
             LimaskError: a loss is not finite; the networks are as they were before that step.
         """
+        if self.team is not None and self.team.schedule.waits(episode_num):
+            return
+        begun = {} if self.team is None else self.team.begin(batch, partial(self._check_rec, t_env))
         n_steps = self.config.n_minibatches(batch.batch_size)
         bounds = [batch.batch_size * i // n_steps for i in range(n_steps + 1)]
         stats: dict[str, torch.Tensor] = {}
         for first, end in zip(bounds[:-1], bounds[1:], strict=True):
-            stats = self._update(batch[first:end], t_env, episode_num)
+            stats = begun | self._update(batch[first:end], t_env, episode_num)
         if t_env - self.log_stats_t >= self.args.learner_log_interval:
             for key, value in stats.items():
                 self.logger.log_stat(key, value.item(), t_env)
@@ -98,41 +110,94 @@ class LimLearner:
         td.loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(self.params, self.args.grad_norm_clip)
         stats = self._td_stats(td) | {"grad_norm": grad_norm}
-        if self.reconstruction is not None and self.config.lambda_rec > 0:
-            rec = self._reconstruct(batch)
-            self._check_finite("reconstruction loss", rec.loss, t_env)
-            rec_grad_norm = self.reconstruction.step(rec.loss)
-            stats |= {
-                "rec_loss": rec.loss.detach(),
-                "rec_grad_norm": rec_grad_norm,
-                "mask_rate": rec.mask_rate,
-            }
+        if self.reconstruction is not None and self.config.lambda_rec + self.config.lambda_aug > 0:
+            stats |= self._reconstruct(self.reconstruction, batch, packing, td, t_env)
+        elif self.team is not None and self.team.schedule.phase == "joint":
+            is_asked = "td_error" in self.team.needs(t_env)
+            errors = signals.by_step(packing, self._agent_errors(batch, packing, td)) if is_asked else None
+            stats |= self.team.join(batch, t_env, errors, partial(self._check_rec, t_env))
         self.optimiser.step()
         self.host.update_targets(self, episode_num)
         return stats
 
-    def _reconstruct(self, batch: Any) -> RecLoss:
-        """Reconstruction loss of the first of the sampled episodes: they come in random order."""
-        assert self.reconstruction is not None
-        part = batch[: max(1, round(self.config.rec_share * batch.batch_size))]
-        packing = Packing(part["filled"].squeeze(-1).bool())
-        return self.reconstruction.loss(self.mac.sequence_inputs(part, packing), packing)
+    def _reconstruct(
+        self, reconstruction: Reconstruction, batch: Any, packing: Packing, td: TdLoss, t_env: int
+    ) -> dict[str, torch.Tensor]:
+        """Add to the gradients those of the first of the sampled episodes, which come in random order, with
+        tokens hidden; returns what is to be logged."""
+        n_episodes = max(1, round(self.config.rec_share * batch.batch_size))
+        part = batch[:n_episodes]
+        inner = Packing(part["filled"].squeeze(-1).bool())
+        inputs = self.mac.sequence_inputs(part, inner)
+        needs = reconstruction.needs(t_env)
+        td_error = None
+        if "td_error" in needs:
+            td_error = signals.by_step(packing, self._agent_errors(batch, packing, td))[:n_episodes]
+        saliency = self._token_gradients(part, inner, inputs, mixed=True) if "saliency" in needs else None
+        dependence = (
+            self._token_gradients(part, inner, inputs, mixed=False) if "dependence" in needs else None
+        )
+        rec = reconstruction.loss(inputs, inner, Hints(t_env, td_error, saliency, dependence))
+        self._check_rec(t_env, rec.loss)
+        aug = None
+        if self.config.lambda_aug > 0:
+            target = inner.pack(signals.by_step(packing, td.target)[:n_episodes])[inner.starts]
+            aug = self._hidden_view_loss(part, inner, rec.q_values, target)
+            self._check_finite("hidden view's TD loss", aug, t_env)
+        grad_norm = reconstruction.step(rec.loss, aug, t_env)
+        stats = {"rec_loss": rec.loss.detach(), "rec_grad_norm": grad_norm, **rec.stats}
+        return stats if aug is None else stats | {"aug_loss": aug.detach()}
+
+    def _agent_errors(self, batch: Any, packing: Packing, td: TdLoss) -> torch.Tensor:
+        """Size of each agent's TD error (P, N), credited as ``lim.credit`` says."""
+        if self.config.credit == "mixed":
+            # dL/dQ_i = 2/(P·V) Σ_V δ ∂Q_tot/∂Q_i has been computed for the update already.
+            assert td.chosen.grad is not None
+            return td.chosen.grad.abs() * (td.td_error.numel() / 2)
+        reward, terminated = (
+            packing.pack(batch[key])[packing.starts].float() for key in ("reward", "terminated")
+        )
+        return signals.local_errors(td.chosen.detach(), reward, terminated, td.next_values, self.args.gamma)
+
+    def _token_gradients(
+        self, part: Any, inner: Packing, inputs: torch.Tensor, *, mixed: bool
+    ) -> torch.Tensor:
+        """Saliency of tokens for Q_tot, or for each agent's own Q where not ``mixed``: (B, T, N, K)."""
+
+        def value(chosen: torch.Tensor) -> torch.Tensor:
+            if not mixed or self.mixer is None:
+                return chosen
+            return _mix(self.mixer, chosen, inner.pack(part["state"])[inner.starts])
+
+        actions = inner.pack(part["actions"])
+        return inner.unpack(signals.token_gradients(self.agent, inputs, inner, actions, value))
+
+    def _hidden_view_loss(
+        self, part: Any, inner: Packing, q_values: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:
+        """TD loss of the hidden view's Q-values (M, N, A) towards the same targets (P, V)."""
+        taken = q_values[inner.starts].gather(2, inner.pack(part["actions"])[inner.starts]).squeeze(2)
+        if self.mixer is not None:
+            taken = _mix(self.mixer, taken, inner.pack(part["state"])[inner.starts])
+        return (taken - target).square().mean()
 
     def _td_loss(self, batch: Any, packing: Packing, inputs: torch.Tensor) -> TdLoss:
         """Mean squared TD error of the transitions, by the hosts' own arithmetic."""
         q_values, _ = self.agent.sequence(inputs, packing.counts)
         actions = packing.pack(batch["actions"])[packing.starts]
-        q_taken = q_values[packing.starts].gather(2, actions).squeeze(2)
+        q_taken = chosen = q_values[packing.starts].gather(2, actions).squeeze(2)
+        chosen.retain_grad()
         state = packing.pack(batch["state"])
         with torch.no_grad():
-            q_next = self._next_values(batch, packing, inputs, q_values)
+            q_next = next_values = self._next_values(batch, packing, inputs, q_values)
             if self.mixer is not None:
                 q_next = _mix(self.target_mixer, q_next, state[packing.ends])
             target = self._targets(batch, packing, q_next)
         if self.mixer is not None:
             q_taken = _mix(self.mixer, q_taken, state[packing.starts])
         td_error = q_taken - target
-        return TdLoss(td_error.square().mean(), td_error.detach(), q_taken.detach(), target)
+        loss = td_error.square().mean()
+        return TdLoss(loss, td_error.detach(), q_taken.detach(), target, chosen, next_values)
 
     def _next_values(
         self, batch: Any, packing: Packing, inputs: torch.Tensor, q_values: torch.Tensor
@@ -174,6 +239,9 @@ class LimLearner:
             "target_mean": td.target.mean() / self.n_agents,
         }
 
+    def _check_rec(self, t_env: int, loss: torch.Tensor) -> None:
+        self._check_finite("reconstruction loss", loss, t_env)
+
     def _check_finite(self, name: str, loss: torch.Tensor, t_env: int) -> None:
         if not torch.isfinite(loss):
             raise LimaskError(
@@ -185,15 +253,19 @@ class LimLearner:
     def cuda(self) -> None:
         """Move everything to the GPU."""
         super().cuda()  # type: ignore[misc]
-        if self.reconstruction is not None:
-            self.reconstruction.to(torch.device("cuda"))
+        if (part := self._part()) is not None:
+            part.to(torch.device("cuda"))
+
+    def _part(self) -> Reconstruction | TeamReconstruction | None:
+        """Whatever reconstructs."""
+        return self.team if self.reconstruction is None else self.reconstruction
 
     def save_models(self, path: str) -> None:
         """Host's files, and ``autoencoder.th`` where the run has an autoencoder."""
         super().save_models(path)  # type: ignore[misc]
-        if self.reconstruction is not None:
+        if (part := self._part()) is not None:
             temporary = os.path.join(path, "autoencoder.th.part")
-            torch.save(self.reconstruction.state_dict(), temporary)
+            torch.save(part.state_dict(), temporary)
             os.replace(temporary, os.path.join(path, "autoencoder.th"))
         self.checkpoint = str(path)
 
@@ -201,18 +273,38 @@ class LimLearner:
         """Host's files, and ``autoencoder.th`` where the run has an autoencoder.
 
         Raises:
-            LimaskError: the checkpoint was written by a run without one.
+            LimaskError: the checkpoint was written by a run without one, with another one, or with another
+                masker; nothing has been loaded.
         """
+        part = self._part()
         file = os.path.join(path, "autoencoder.th")
-        if self.reconstruction is not None and not os.path.exists(file):
+        if part is not None and not os.path.exists(file):
             raise LimaskError(
                 f"checkpoint {path} has no autoencoder.th: it was written by a run with "
                 "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
             )
+        state = {}
+        if os.path.exists(file):
+            state = torch.load(file, map_location=next(self.agent.parameters()).device)
+            self._check_state(state, path)
         super().load_models(path)  # type: ignore[misc]
-        if self.reconstruction is not None:
-            device = next(self.agent.parameters()).device
-            self.reconstruction.load_state_dict(torch.load(file, map_location=device))
+        if part is not None:
+            part.load_state_dict(state)
+
+    def _check_state(self, state: dict[str, Any], path: str) -> None:
+        """Refuse what another autoencoder or masker wrote.
+
+        The plain learner may take over agents that had an autoencoder beside them, but not inside them.
+        """
+        written = {"autoencoder": state.get("autoencoder", "entity"), "masker": state["masker"]}
+        if self._part() is None and written["autoencoder"] != "team":
+            return
+        for key, value in written.items():
+            if value != (own := getattr(self.config, key)):
+                raise LimaskError(
+                    f"checkpoint {path} was written with lim.{key}={value!r}, and this run has "
+                    f"lim.{key}={own!r}: give it the checkpoint's"
+                )
 
 
 def _mix(mixer: nn.Module, q_values: torch.Tensor, state: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from limask import tokens
+from limask.errors import LimaskError
 from limask.layouts import Layout, TokenGroup
 
 
@@ -69,6 +70,35 @@ class FcHead(nn.Linear):
     def forward(self, hidden: torch.Tensor, entities: dict[str, torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
         """Hidden states (R, H) → Q-values (R, A)."""
         return super().forward(hidden)
+
+
+class TeamTrunk(nn.Module):
+    """For agents that infer what their teammates observe: half of the features encode the agent's own input,
+    the other half is what one attention head reads, for that, from everybody's observations, own and inferred
+    (Kang et al., 2025: 64 and 64).
+
+    Raises:
+        LimaskError: the hidden size has no halves.
+    """
+
+    def __init__(self, spec: AgentSpec, obs_size: int) -> None:
+        super().__init__()
+        half, odd = divmod(spec.hidden_dim, 2)
+        if odd:
+            raise LimaskError(
+                f"hidden_dim={spec.hidden_dim} with lim.autoencoder='team': expected an even number, half "
+                "of it for the own observation and half for the team's"
+            )
+        self.input_size, self.obs_size = spec.input_size(obs_size), obs_size
+        self.own = nn.Linear(self.input_size, half)
+        self.attention = nn.MultiheadAttention(half, 1, kdim=obs_size, vdim=obs_size, batch_first=True)
+
+    def forward(self, inputs: torch.Tensor) -> Encoded:
+        """Inputs (R, D + N · O), everybody's observations behind the agent's own input → features (R, H)."""
+        own = self.own(inputs[:, : self.input_size])
+        team = inputs[:, self.input_size :].unflatten(1, (-1, self.obs_size))
+        context, _ = self.attention(torch.relu(own).unsqueeze(1), team, team, need_weights=False)
+        return Encoded(torch.cat([own, context.squeeze(1)], dim=1), {})
 
 
 def entity_dim(spec: AgentSpec) -> int:

@@ -165,7 +165,7 @@ def test_loss_by_hand() -> None:
         hidden=torch.tensor([[1.0], [-1.0]]),
         obs=torch.tensor([[1.0], [3.0]]),
         is_scored=torch.tensor([[True], [True]]),
-    )
+    ).loss
     assert loss.item() == pytest.approx(((2 + s) ** 2 + (-1 - s) ** 2) / 2, rel=1e-5)
 
 
@@ -203,7 +203,7 @@ def test_loss_agrees_with_a_slow_reading_of_the_formula(axes: tuple[int, ...]) -
     hidden, obs = torch.randn(*axes, 5), torch.randn(*axes, LAYOUT.obs_size)
     is_scored = torch.rand(*axes, LAYOUT.n_tokens) < 0.5
     expected = slow_loss(model, hidden.view(12, 5), obs.view(12, -1), is_scored.view(12, -1))
-    assert model.loss(hidden, obs, is_scored).item() == pytest.approx(expected, rel=1e-4)
+    assert model.loss(hidden, obs, is_scored).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_targets_are_standardised_by_what_was_seen_before() -> None:
@@ -211,11 +211,11 @@ def test_targets_are_standardised_by_what_was_seen_before() -> None:
     model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
     hidden, obs = torch.zeros(30, 5), torch.randn(30, LAYOUT.obs_size)
     is_scored = torch.ones(30, LAYOUT.n_tokens, dtype=torch.bool)
-    first = model.loss(hidden, obs, is_scored)
-    assert model.loss(hidden, obs, is_scored).item() == pytest.approx(first.item(), rel=1e-4)
+    first = model.loss(hidden, obs, is_scored).loss
+    assert model.loss(hidden, obs, is_scored).loss.item() == pytest.approx(first.item(), rel=1e-4)
     assert model.standardisers["ally"].count.item() == 2 * 3 * 30
     # Against what came before, a batch of threes lies 1.2 standard deviations off; alone it would be zeros.
-    assert model.loss(hidden, torch.full_like(obs, 3.0), is_scored).item() > 1.2
+    assert model.loss(hidden, torch.full_like(obs, 3.0), is_scored).loss.item() > 1.2
 
 
 # --- EntityAutoencoder: what is scored ------------------------------------------------
@@ -244,7 +244,7 @@ def test_loss_sees_the_scored_targets_only(token: int) -> None:
         changed[row, features_of(token)] += 2.0
         # The statistics run on at each call: both start from the same ones.
         one, other = copy.deepcopy(model), copy.deepcopy(model)
-        losses = one.loss(hidden, obs, is_scored), other.loss(hidden, changed, is_scored)
+        losses = one.loss(hidden, obs, is_scored).loss, other.loss(hidden, changed, is_scored).loss
         assert torch.equal(*losses) != row_is_scored
         kept = [torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers(), strict=True)]
         assert all(kept) != row_is_scored
@@ -254,7 +254,7 @@ def test_nothing_scored_is_a_loss_of_0_without_nan() -> None:
     """Then nobody learns anything, and nobody is spoiled."""
     model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
     hidden = torch.randn(6, 5, requires_grad=True)
-    loss = model.loss(hidden, torch.randn(6, 13), torch.zeros(6, 6, dtype=torch.bool))
+    loss = model.loss(hidden, torch.randn(6, 13), torch.zeros(6, 6, dtype=torch.bool)).loss
     assert loss.item() == 0.0
     gradients = torch.autograd.grad(loss, [hidden, *model.parameters()], allow_unused=True)
     assert all(gradient is None or (gradient == 0).all() for gradient in gradients)
@@ -267,7 +267,7 @@ def test_one_scored_token_is_enough() -> None:
     hidden = torch.randn(6, 5, requires_grad=True)
     is_scored = torch.zeros(6, 6, dtype=torch.bool)
     is_scored[2, 3] = True
-    loss = model.loss(hidden, torch.randn(6, 13), is_scored)
+    loss = model.loss(hidden, torch.randn(6, 13), is_scored).loss
     loss.backward()
     assert math.isfinite(loss.item())
     assert hidden.grad is not None
@@ -284,7 +284,7 @@ def test_gradient_reaches_the_hidden_states_of_scored_rows_only() -> None:
     obs = torch.randn(6, 13, requires_grad=True)
     is_scored = torch.zeros(6, 6, dtype=torch.bool)
     is_scored[1, 0] = is_scored[4, 2] = is_scored[4, 5] = True
-    (for_hidden,) = torch.autograd.grad(model.loss(hidden, obs.detach(), is_scored), [hidden])
+    (for_hidden,) = torch.autograd.grad(model.loss(hidden, obs.detach(), is_scored).loss, [hidden])
     assert (for_hidden != 0).any(dim=1).tolist() == [False, True, False, False, True, False]
 
 
@@ -297,7 +297,7 @@ def test_decoder_learns_a_fixed_batch() -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(150):
-        loss = model.loss(hidden, obs, is_scored)
+        loss = model.loss(hidden, obs, is_scored).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -314,7 +314,7 @@ def test_decoder_tells_tokens_apart() -> None:
     hidden, obs = torch.zeros(8, 3), torch.tensor([[1.0, -1.0]]).repeat(8, 1)
     is_scored = torch.ones(8, 2, dtype=torch.bool)
     for _ in range(150):
-        loss = model.loss(hidden, obs, is_scored)
+        loss = model.loss(hidden, obs, is_scored).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

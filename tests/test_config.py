@@ -28,8 +28,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("group_width", True, ("integer", "at least 1")),
     ("trunk", "entty", ("fc, entity", "did you mean 'entity'")),
     ("trunk", ["fc"], ("fc, entity",)),
-    ("autoencoder", "entities", ("none, entity", "did you mean 'entity'")),
-    ("autoencoder", None, ("none, entity",)),
+    ("autoencoder", "entities", ("none, entity, team", "did you mean 'entity'")),
+    ("autoencoder", None, ("none, entity, team",)),
     ("masker", "randon", (*MASKERS, "did you mean 'random'")),
     ("masker", "random-agent", (*MASKERS, "did you mean 'random_agent'")),
     ("masker", None, MASKERS),
@@ -39,6 +39,16 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("mask_ratio", -0.01, ("number", "at least 0.0", "below 1.0")),
     ("mask_ratio", "0.5", ("number", "at least 0.0", "below 1.0")),
     ("mask_ratio", float("nan"), ("number", "at least 0.0", "below 1.0")),
+    ("mask_span", 0, ("integer", "at least 1")),
+    ("random_until", -1, ("integer", "at least 0")),
+    ("random_until", 1e4, ("integer", "at least 0")),
+    ("random_anneal", -1, ("integer", "at least 0")),
+    ("random_finish", 1.1, ("number", "at least 0.0", "at most 1.0")),
+    ("credit", "mixd", ("local, mixed", "did you mean 'mixed'")),
+    ("balance", "grad", ("fixed, gradient",)),
+    ("rec_warmup", -1, ("integer", "at least 0")),
+    ("rec_weights", "saliency", ("True or False",)),
+    ("lambda_aug", -0.1, ("number", "at least 0.0")),
     ("keep_at_least", 0, ("integer", "at least 1")),
     ("keep_at_least", 1.5, ("integer", "at least 1")),
     ("lambda_rec", -0.1, ("number", "at least 0.0")),
@@ -58,6 +68,13 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("decoder_lr", -1e-4, ("number", "above 0")),
     ("decoder_lr", float("nan"), ("number", "above 0")),
     ("decoder_lr", float("inf"), ("number",)),
+    ("window", 0, ("integer", "at least 1")),
+    ("window", 2.5, ("integer", "at least 1")),
+    ("pretrain_episodes", 0, ("integer", "at least 1")),
+    ("pretrain_updates", -1, ("integer", "at least 0")),
+    ("finetune_calls", -1, ("integer", "at least 0")),
+    ("finetune_calls", "always", ("integer", "at least 0")),
+    ("joint", 1, ("True or False",)),
     ("td_lambda", 1.01, ("number", "at least 0.0", "at most 1.0")),
     ("td_lambda", -0.01, ("number", "at least 0.0", "at most 1.0")),
     ("td_lambda", False, ("number", "at least 0.0", "at most 1.0")),
@@ -79,6 +96,19 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("mask_ratio", 0.0, 0.0),
     ("mask_ratio", 0, 0.0),
     ("mask_ratio", 0.999, 0.999),
+    ("mask_span", 1, 1),
+    ("random_until", 0, 0),
+    ("random_anneal", 0, 0),
+    ("random_finish", 0, 0.0),
+    ("random_finish", 1, 1.0),
+    ("credit", "local", "local"),
+    ("credit", "mixed", "mixed"),
+    ("balance", "fixed", "fixed"),
+    ("balance", "gradient", "gradient"),
+    ("rec_warmup", 0, 0),
+    ("rec_weights", True, True),
+    ("lambda_aug", 0, 0.0),
+    ("lambda_aug", 2, 2.0),
     ("keep_at_least", 1, 1),
     ("lambda_rec", 0, 0.0),
     ("lambda_rec", 2, 2.0),
@@ -89,6 +119,11 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("decoder_dim", 1, 1),
     ("decoder_lr", 1e-9, 1e-9),
     ("decoder_lr", 1, 1.0),
+    ("window", 1, 1),
+    ("pretrain_episodes", 1, 1),
+    ("pretrain_updates", 0, 0),
+    ("finetune_calls", 0, 0),
+    ("joint", True, True),
     ("td_lambda", 0, 0.0),
     ("td_lambda", 1, 1.0),
     ("minibatches", 1, 1),
@@ -231,6 +266,37 @@ def test_control_arms_are_accepted(block: dict[str, Any]) -> None:
     LimConfig.from_block(block)
 
 
+TEAM: dict[str, Any] = {"autoencoder": "team", "trunk": "fc", "masker": "random_agent", "mask_ratio": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"masker": "random"}, ("lim.masker='random'", "random_agent", "td_threshold")),
+        ({"masker": "none"}, ("lim.masker='none'", "random_agent")),
+        ({"masker": "td_threshold"}, ("lim.masker='td_threshold'", "lim.joint=False", "set lim.joint=True")),
+        ({"trunk": "entity"}, ("lim.trunk='entity'", "set lim.trunk='fc'")),
+        ({"mask_ratio": 0.5}, ("lim.mask_ratio=0.5", "set lim.mask_ratio=0.0")),
+        ({"lambda_aug": 0.1}, ("lim.lambda_aug=0.1", "set lim.lambda_aug=0.0")),
+        ({"balance": "gradient"}, ("lim.balance='gradient'", "set lim.balance='fixed'")),
+        ({"detach_trunk": True}, ("lim.detach_trunk=True", "set lim.detach_trunk=False")),
+    ],
+)
+def test_what_autoencoder_team_has_no_use_for_is_refused(
+    options: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    """An option that changes nothing must not look as if it did."""
+    message = refusal(TEAM | options)
+    assert "lim.autoencoder='team'" in message or "lim.joint=False" in message
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize("options", [{}, {"joint": True}, {"joint": True, "masker": "td_ema"}])
+def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> None:
+    """Its tokens are agents: no layout has to know teammates."""
+    LimConfig.from_block(TEAM | options).check_layout("flat", frozenset())
+
+
 BOTH = frozenset({"ally", "enemy"})
 
 
@@ -338,3 +404,20 @@ def test_arms_differ_in_the_trunk_and_the_autoencoder_alone() -> None:
         differing = {key for key in arm["lim"] if arm["lim"][key] != reference["lim"][key]}
         assert differing <= may_differ
         assert arm | {"lim": None, "name": None} == reference | {"lim": None, "name": None}
+
+
+def test_published_methods_differ_in_what_they_are_published_with() -> None:
+    """Runner, replay, epsilon, targets, batch and updates are those of the other arms."""
+    reference = yaml.safe_load((ALGS / "qmix_fc.yaml").read_text())
+    arms = {
+        name: yaml.safe_load((ALGS / f"{name}.yaml").read_text()) for name in ("qmix_ma2e", "qmix_li_ma2e")
+    }
+    method = {"autoencoder", "masker", "lambda_rec"}
+    joint = {"joint", "random_until", "random_anneal", "random_finish"}
+    for name, may_differ in (("qmix_ma2e", method), ("qmix_li_ma2e", method | joint)):
+        arm = arms[name]
+        assert {key for key in arm["lim"] if arm["lim"][key] != reference["lim"][key]} == may_differ
+        above = {"name": name, "hidden_dim": 128, "lim": None}
+        assert arm | {"lim": None} == reference | above
+    assert arms["qmix_ma2e"]["lim"]["masker"] == "random_agent"
+    assert arms["qmix_li_ma2e"]["lim"]["masker"] == "td_threshold"

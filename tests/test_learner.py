@@ -41,9 +41,9 @@ def record_td_gradients(learner: Any) -> list[torch.Tensor]:
     recorded: list[torch.Tensor] = []
     step = learner.reconstruction.step
 
-    def recording(loss: torch.Tensor) -> torch.Tensor:
+    def recording(*losses: Any) -> torch.Tensor:
         recorded.extend(gradients(learner))
-        return step(loss)
+        return step(*losses)
 
     learner.reconstruction.step = recording
     return recorded

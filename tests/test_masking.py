@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from limask import tokens
-from limask.config import LimConfig
+from limask.config import AGENT_MASKERS, LimConfig
 from limask.layouts import Layout, flat_layout, smac_layout_of
-from limask.masking import REGISTRY, Masker, hidden_tokens
+from limask.masking import REGISTRY, Masker, MaskView, hidden_tokens
 
 #: Standard errors that a frequency may be off: with fixed seeds a wrong rule is far outside.
 N_ERRORS = 4.0
+
+#: Maskers whose signal alone decides.
+CERTAIN = ("none", *(name for name in AGENT_MASKERS if name != "random_agent"))
 
 
 def battle_layout(n_agents: int, n_enemies: int) -> Layout:
@@ -36,21 +39,35 @@ def everything_visible(layout: Layout, n_episodes: int, n_steps: int, n_agents: 
     return torch.ones(n_episodes, n_steps, n_agents, layout.n_tokens, dtype=torch.bool)
 
 
+def view_of(layout: Layout, is_visible: torch.Tensor) -> MaskView:
+    """A view with signals made up from the shape alone."""
+    shape, draw = is_visible.shape, torch.Generator().manual_seed(7)
+    return MaskView(
+        obs=torch.rand((*shape[:3], layout.obs_size), generator=draw),
+        is_visible=is_visible,
+        is_filled=torch.ones(shape[:2], dtype=torch.bool),
+        td_error=torch.rand(shape[:3], generator=draw),
+        saliency=torch.rand(shape, generator=draw),
+        dependence=torch.rand(shape, generator=draw),
+    )
+
+
 def hide(
     masker: str | type[Masker], layout: Layout, is_visible: torch.Tensor, seed: int = 0, **options: Any
 ) -> torch.Tensor:
     """The mask of ``masker`` on ``layout``, with a generator of its own."""
     kind = REGISTRY[masker] if isinstance(masker, str) else masker
     generator = torch.Generator().manual_seed(seed)
-    return hidden_tokens(kind(LimConfig(**options), layout), is_visible, tokens.hideable(layout), generator)
+    view = view_of(layout, is_visible)
+    return hidden_tokens(kind(LimConfig(**options), layout), view, tokens.hideable(layout), generator)
 
 
 class HideAll(Masker):
     """Proposes to hide every token, so that only the bounds decide."""
 
-    def propose(self, is_visible: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
-        return torch.ones_like(is_visible)
+        return torch.ones_like(view.is_visible)
 
 
 def close(frequency: float, expected: float, n_draws: int) -> bool:
@@ -85,7 +102,7 @@ def test_bounds_hold_for_random_shapes(kind: type[Masker]) -> None:
         assert (n_kept >= n_visible.clamp(max=keep)).all()
 
 
-@pytest.mark.parametrize("name", [name for name in REGISTRY if name != "random_agent"])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in (*AGENT_MASKERS, "coordination")])
 def test_bounds_hold_without_protected_tokens(name: str) -> None:
     """In a flat layout nothing but `keep_at_least` keeps a row from being hidden as a whole."""
     layout = flat_layout(12, 3)
@@ -105,17 +122,18 @@ def test_randomness_is_the_generators(name: str) -> None:
     torch.manual_seed(2)
     again, other = hide(name, layout, is_visible, seed=3), hide(name, layout, is_visible, seed=4)
     assert torch.equal(first, again)
-    assert torch.equal(first, other) == (name == "none")
+    assert torch.equal(first, other) == (name in CERTAIN)
 
 
-@pytest.mark.parametrize("name", [name for name in REGISTRY if name != "none"])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in CERTAIN])
 def test_masks_are_drawn_anew_at_every_update(name: str) -> None:
     """One generator serves the whole run."""
     layout = battle_layout(5, 6)
     masker = REGISTRY[name](LimConfig(), layout)
     is_visible = everything_visible(layout, 8, 5, 5)
     generator = torch.Generator().manual_seed(0)
-    masks = [hidden_tokens(masker, is_visible, tokens.hideable(layout), generator) for _ in range(2)]
+    view = view_of(layout, is_visible)
+    masks = [hidden_tokens(masker, view, tokens.hideable(layout), generator) for _ in range(2)]
     assert not torch.equal(*masks)
 
 
@@ -166,7 +184,7 @@ def test_what_is_proposed_and_possible_is_not_touched() -> None:
     proposal = torch.tensor([[True, True, True, True], [True, False, True, False]]).view(1, 1, 2, 4)
 
     class Fixed(Masker):
-        def propose(self, is_visible: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
             return proposal
 
     is_hidden = hide(Fixed, layout, everything_visible(layout, 1, 1, 2), keep_at_least=2)

@@ -1,8 +1,15 @@
 """Autoencoders: what is reconstructed, and from what."""
 
+from torch import nn
+
 from limask.autoencoder.entity import EntityAutoencoder
+from limask.autoencoder.team import TeamAutoencoder
 
 #: Autoencoder by its name in ``lim.autoencoder``; ``none`` is the plain Q-learner.
-REGISTRY: dict[str, type[EntityAutoencoder] | None] = {"none": None, "entity": EntityAutoencoder}
+REGISTRY: dict[str, type[nn.Module] | None] = {
+    "none": None,
+    "entity": EntityAutoencoder,
+    "team": TeamAutoencoder,
+}
 
-__all__ = ["REGISTRY", "EntityAutoencoder"]
+__all__ = ["REGISTRY", "EntityAutoencoder", "TeamAutoencoder"]

@@ -3,7 +3,7 @@ never used when acting, reconstructs the hidden tokens."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -11,6 +11,13 @@ from torch import nn
 from limask import tokens
 from limask.autoencoder.losses import Standardiser, mean_squared
 from limask.layouts import Layout, token_starts
+
+
+class Scored(NamedTuple):
+    """``loss``, a scalar, and each scored token's mean squared ``error`` (..., K), zero for the others."""
+
+    loss: torch.Tensor
+    error: torch.Tensor
 
 
 class EntityAutoencoder(nn.Module):
@@ -31,18 +38,26 @@ class EntityAutoencoder(nn.Module):
         self.to_features = nn.ModuleDict({g.kind: nn.Linear(decoder_dim, g.width) for g in layout.groups})
         self.standardisers = nn.ModuleDict({g.kind: Standardiser(g.width) for g in layout.groups})
 
-    def loss(self, hidden: torch.Tensor, obs: torch.Tensor, is_scored: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self,
+        hidden: torch.Tensor,
+        obs: torch.Tensor,
+        is_scored: torch.Tensor,
+        weights: torch.Tensor | None = None,
+    ) -> Scored:
         """Mean squared error of the scored tokens' standardised features; 0 where none is scored.
 
         Args:
             hidden: (..., H) hidden states of the agents on the hidden view.
             obs: (..., O) what was really observed.
             is_scored: (..., K) bool, True = the token is reconstructed.
+            weights: (..., K) at least 0, of each token in the mean; None = all the same.
         """
         query_base = self.from_hidden(hidden).flatten(0, -2)
         seen = tokens.split(obs.flatten(0, -2), self.layout)
         scored = is_scored.flatten(0, -2)
-        errors = []
+        by_token = obs.new_zeros(scored.shape)
+        errors, kept = [], []
         for group, first in zip(self.layout.groups, token_starts(self.layout), strict=True):
             # Only the scored tokens are decoded: the rest would be work for nothing.
             rows, slots = scored[:, first : first + group.count].nonzero(as_tuple=True)
@@ -50,5 +65,10 @@ class EntityAutoencoder(nn.Module):
             standardiser = cast(Standardiser, self.standardisers[group.kind])
             standardiser.update(target)
             decoded = torch.relu(query_base[rows] + self.queries[first + slots])
-            errors.append(self.to_features[group.kind](decoded) - standardiser(target))
-        return mean_squared(errors)
+            error = self.to_features[group.kind](decoded) - standardiser(target)
+            by_token[rows, first + slots] = error.detach().square().mean(dim=1)
+            errors.append(error)
+            if weights is not None:
+                kept.append(weights.flatten(0, -2)[rows, first + slots])
+        loss = mean_squared(errors, None if weights is None else kept)
+        return Scored(loss, by_token.view(is_scored.shape))

@@ -46,11 +46,17 @@ class Standardiser(nn.Module):
         return (values - self.mean) / (self.variance + 1e-4).sqrt()
 
 
-def mean_squared(errors: list[torch.Tensor]) -> torch.Tensor:
+def mean_squared(errors: list[torch.Tensor], weights: list[torch.Tensor] | None = None) -> torch.Tensor:
     """Mean of the squares of all entries; each tensor (M_kind, D_kind), any of them empty.
 
-    Nothing to score gives 0 with a gradient of 0, never NaN.
+    ``weights`` (M_kind,) at least 0, one for each row, make it a weighted mean. Nothing to score gives 0 with
+    a gradient of 0, never NaN.
     """
-    n_entries = sum(error.numel() for error in errors)
-    total = torch.stack([error.square().sum() for error in errors]).sum()
-    return total / max(n_entries, 1)
+    if weights is None:
+        n_entries = sum(error.numel() for error in errors)
+        total = torch.stack([error.square().sum() for error in errors]).sum()
+        return total / max(n_entries, 1)
+    pairs = list(zip(errors, weights, strict=True))
+    total = torch.stack([(error.square().sum(dim=1) * weight).sum() for error, weight in pairs]).sum()
+    scale = torch.stack([weight.sum() * error.shape[1] for error, weight in pairs]).sum()
+    return total / scale.clamp(min=torch.finfo(total.dtype).tiny)

@@ -40,6 +40,11 @@ class Host(ABC):
         """Import one of the host's modules."""
         return importlib.import_module(self.prefix + name)
 
+    def logger(self) -> type:
+        """Class of the host's logger of statistics."""
+        logger: type = self.module("run").Logger
+        return logger
+
     # -- how the families differ ----------------------------------------------------------------------
 
     def hidden_dim(self, args: Any) -> int:

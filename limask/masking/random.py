@@ -4,48 +4,38 @@ from __future__ import annotations
 
 import torch
 
-from limask import tokens
-from limask.layouts import token_starts
-from limask.masking.base import Masker
+from limask.masking.agents import AgentMasker
+from limask.masking.base import Masker, MaskView, noise
 
 
 class NoMasker(Masker):
     """Hides nothing: the plain autoencoder, or the control without one."""
 
-    def propose(self, is_visible: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
-        return torch.zeros_like(is_visible)
+        return torch.zeros_like(view.is_visible)
 
 
 class RandomMasker(Masker):
-    """Hides each token with probability ``mask_ratio``, independently (He et al. 2022, per token)."""
+    """Hides each token with probability ``mask_ratio``, independently (He et al. 2022, per token), for
+    ``mask_span`` time steps."""
 
-    def propose(self, is_visible: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
-        draw = torch.rand(is_visible.shape, generator=generator, device=is_visible.device)
-        return draw < self.config.mask_ratio
+        return noise(view.is_visible.shape, self.config.mask_span, generator) < self.config.mask_ratio
 
 
-class RandomAgentMasker(Masker):
-    """Hides whole teammates from everybody's view, for a whole episode.
+class RandomAgentMasker(AgentMasker):
+    """Hides whole agents from everybody's view, for a whole episode.
 
     MA²E's masks (Kang et al. 2025): of N agents 1 to N − 1 are kept, how many and which drawn anew for
     every episode; ``mask_ratio`` plays no part.
     """
 
-    def propose(self, is_visible: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """See ``Masker.propose``."""
-        n_episodes, _, n_agents, n_tokens = is_visible.shape
-        device = is_visible.device
-        is_hidden = torch.zeros((n_episodes, 1, n_agents, n_tokens), dtype=torch.bool, device=device)
-        if n_agents < 2:
-            return is_hidden
+    def agents(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
+        """See ``AgentMasker.agents``."""
+        n_episodes, _, n_agents, _ = view.is_visible.shape
+        device = view.is_visible.device
         n_kept = torch.randint(1, n_agents, (n_episodes, 1), generator=generator, device=device)
         draw = torch.rand((n_episodes, n_agents), generator=generator, device=device)
-        is_agent_hidden = draw.argsort(dim=-1).argsort(dim=-1) >= n_kept
-        first = dict(zip((g.kind for g in self.layout.groups), token_starts(self.layout), strict=True))[
-            "ally"
-        ]
-        slots = tokens.teammate_slots(n_agents, device)
-        is_hidden[:, 0, :, first : first + n_agents - 1] = is_agent_hidden[:, slots]
-        return is_hidden
+        return draw.argsort(dim=-1).argsort(dim=-1) >= n_kept
