@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from limask import tokens
 from limask.envs import smax_battle
 from limask.envs.smax import Observation, SmaxVector, episode_info
 from limask.envs.smax_battle import REWARD_SCALE
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
+from limask.layouts import smax_layout
 
 
 def random_actions(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -21,6 +24,13 @@ def random_actions(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture(scope="module")
 def battles() -> SmaxVector:
     return SmaxVector("2s3z", seeds=[0, 1, 2, 3], sight_range=0.6, attack_mode="random")
+
+
+@pytest.fixture(scope="module")
+def seen_whole() -> SmaxVector:
+    """The same battles, in which agents see everywhere."""
+    options = {"sight_range": 0.6, "attack_mode": "random", "full_observation": True}
+    return SmaxVector("2s3z", seeds=[0, 1, 2, 3], **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +51,12 @@ def test_sizes(battles: SmaxVector, one_battle: SmaxEnv) -> None:
     assert observation.avail_actions.shape == (4, 5, 10)
 
 
-def test_every_feature_stays_bounded_over_long_random_episodes(battles: SmaxVector) -> None:
+@pytest.mark.parametrize(("name", "bound"), [("battles", 1.0), ("seen_whole", 32 / (0.6 * 9))])
+def test_every_feature_stays_bounded_over_long_random_episodes(
+    name: str, bound: float, request: pytest.FixtureRequest
+) -> None:
     """Raw, weapon cooldowns fall and positions leave the map: both spoil learning."""
+    battles: SmaxVector = request.getfixturevalue(name)
     rng = np.random.default_rng(0)
     observation = battles.reset()
     extremes = []
@@ -56,8 +70,53 @@ def test_every_feature_stays_bounded_over_long_random_episodes(battles: SmaxVect
     low, high, obs = np.array(extremes).T
     assert low.min() >= 0
     assert high.max() <= 1
-    assert obs.max() <= 1
+    assert bound / 2 < obs.max() <= bound
     assert high.max() > 0.5
+
+
+def test_full_observation_shows_all_the_living_and_leaves_the_battle_as_it_is(
+    battles: SmaxVector, seen_whole: SmaxVector
+) -> None:
+    layout = smax_layout({"map_name": "2s3z"})
+    sight = 0.6 * torch.tensor([10, 10, 9, 9, 9])[:, None, None]  # of two stalkers and three zealots
+    slots = tokens.teammate_slots(5)
+    rng = np.random.default_rng(3)
+    for env in (battles, seen_whole):
+        env.seed([0, 1, 2, 3])
+    partial, full = battles.reset(), seen_whole.reset()
+    n_new, n_dead = 0, 0
+    for _ in range(60):
+        np.testing.assert_array_equal(full.state, partial.state)
+        np.testing.assert_array_equal(full.avail_actions, partial.avail_actions)
+        shown, more = (torch.from_numpy(observation.obs) for observation in (partial, full))
+        # Whoever is seen anyway is seen the same, to the last digit.
+        was_visible, is_visible = (tokens.visibility(obs, layout) for obs in (shown, more))
+        assert torch.equal(tokens.hide(more, ~was_visible, layout), shown)
+        is_alive = torch.from_numpy(full.state.reshape(4, -1)[:, :100].reshape(4, 10, 10)[..., 0] > 0)
+        allies, enemies = is_alive[:, :5], is_alive[:, 5:]
+        expected = torch.cat([allies[:, slots], enemies.unsqueeze(1).expand(4, 5, 5)], dim=-1)
+        assert torch.equal(is_visible[..., :-1], expected & allies.unsqueeze(-1))
+        # Relative positions are the differences of the agents' own, in sight ranges instead of map sizes.
+        places = tokens.split(more, layout)["own"][:, :, 0, 1:3]
+        away = (places[:, slots] - places.unsqueeze(2)) * 32 / sight
+        seen = is_visible[..., :4]
+        told = tokens.split(more, layout)["ally"][..., 1:3]
+        np.testing.assert_allclose(told[seen], away[seen], atol=1e-5)
+        n_new += int((is_visible & ~was_visible).sum())
+        n_dead += int((~is_alive).sum())
+        actions = random_actions(partial.avail_actions, rng)
+        partial, full = battles.step(actions).observation, seen_whole.step(actions).observation
+    assert n_new > 0
+    assert n_dead > 0
+
+
+def test_units_of_the_spread_scenarios_start_all_over_the_map() -> None:
+    state = SmaxVector("2s3z_spread", seeds=range(32)).reset().state
+    places = state[:, :100].reshape(32, 10, 10)[..., 1:3] * 32
+    teams = places.reshape(32, 2, 5, 2)
+    # Elsewhere each team starts within two map units of its place, about 16 from the other's.
+    assert np.ptp(teams, axis=2).max(axis=(1, 2)).mean() > 8
+    assert (state[:, 110:] * 5).round().tolist() == [[2, 2, 3, 3, 3] * 2] * 32
 
 
 def test_a_battle_in_the_vector_plays_as_it_does_alone(battles: SmaxVector, one_battle: SmaxEnv) -> None:

@@ -42,12 +42,15 @@ class SmaxVector:
     Battle b is seeded by ``seeds[b]`` alone: it plays exactly as a ``SmaxEnv`` of that seed would.
 
     Args:
-        map_name: any scenario of jaxmarl, ``3s_vs_3z`` or ``3s_vs_4z``.
+        map_name: any scenario of jaxmarl, or one of ``smax_battle.EXTRA_SCENARIOS``.
         seeds: one integer for each battle.
         sight_range: factor on the sight range of every unit, on both sides (1 = as published).
         see_enemy_actions: whether an enemy's last action is observed.
         walls_cause_death: whether a unit that touches the border of the map dies.
         attack_mode: how the scripted enemy chooses its target, ``closest`` or ``random``.
+        full_observation: whether agents see every living unit, wherever it stands; the enemy does not.
+            Relative positions stay in units of the sight range, and reach the size of the map in these
+            units where all else is in [-1, 1].
 
     Raises:
         LimaskError: jaxmarl is missing, or an argument is out of range.
@@ -61,10 +64,16 @@ class SmaxVector:
         see_enemy_actions: bool = True,
         walls_cause_death: bool = True,
         attack_mode: str = "closest",
+        full_observation: bool = False,
     ) -> None:
         check_ranges(sight_range, attack_mode)
         self._battle = battle(
-            map_name, float(sight_range), bool(see_enemy_actions), bool(walls_cause_death), attack_mode
+            map_name,
+            float(sight_range),
+            bool(see_enemy_actions),
+            bool(walls_cause_death),
+            attack_mode,
+            bool(full_observation),
         )
         self.sizes = self._battle.sizes
         self.batch_size = len(seeds)
@@ -132,7 +141,10 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         LimaskError: names the key, the known ones and the nearest.
     """
-    known = ("map_name", "seed", "sight_range", "see_enemy_actions", "walls_cause_death", "attack_mode")
+    known = (
+        "map_name", "seed", "sight_range", "see_enemy_actions", "walls_cause_death", "attack_mode",
+        "full_observation",
+    )  # fmt: skip
     for key in options:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)

@@ -12,19 +12,27 @@ import functools
 import importlib
 import io
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from limask.envs.smax_random import unrolled_threefry
 from limask.errors import LimaskError
 
 #: SMAC's episode return is at most 20; SMAX's is at most 2 (1 for the damage, 1 for the victory).
 REWARD_SCALE = 10.0
 
-#: Scenarios of SMAC that jaxmarl does not list: unit types by SMAX's index (2 stalker, 3 zealot).
-EXTRA_SCENARIOS: Mapping[str, tuple[tuple[int, ...], int, int]] = {
-    "3s_vs_3z": ((2,) * 3 + (3,) * 3, 3, 3),
-    "3s_vs_4z": ((2,) * 3 + (3,) * 4, 3, 4),
+#: Scenarios that jaxmarl does not list: unit types by SMAX's index (0 marine, 2 stalker, 3 zealot), allies,
+#: enemies, and whether the teams start spread over the map (one around the other, or mirrored), as in SMACv2.
+EXTRA_SCENARIOS: Mapping[str, tuple[tuple[int, ...], int, int, bool]] = {
+    "3s_vs_3z": ((2,) * 3 + (3,) * 3, 3, 3, False),
+    "3s_vs_4z": ((2,) * 3 + (3,) * 4, 3, 4, False),
+    "5m_spread": ((0,) * 10, 5, 5, True),
+    "2s3z_spread": ((2, 2, 3, 3, 3) * 2, 5, 5, True),
 }
+
+#: Sight range, in map units, that reaches everywhere. Dividing by a power of two loses no digits.
+_UNLIMITED_SIGHT = 1024.0
 
 ATTACK_MODES = ("closest", "random")
 
@@ -48,22 +56,34 @@ class SmaxScenario(NamedTuple):
         return (self.n_agents - 1 + self.n_enemies) * self.unit_width + self.own_width
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """For jaxmarl, which prints what optional parts it lacks, and undoes redirected streams on the way."""
+    nowhere: Any = io.StringIO()
+    streams = sys.stdout, sys.stderr, sys.__stdout__
+    sys.stdout = sys.__stdout__ = nowhere  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr, sys.__stdout__ = streams  # type: ignore[misc]
+
+
 def _import_jaxmarl() -> tuple[Any, Any]:
     # A battle is a few hundred small operations: on a GPU it is slower, and an accelerator's memory belongs
     # to the learner. A choice of the user's own stands.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    # Each step's result is awaited at once: handing the step to another thread only delays it.
-    os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
     try:
         import jax
 
-        with contextlib.redirect_stdout(io.StringIO()):  # jaxmarl prints which optional parts it lacks
+        with _silence():
             from jaxmarl.environments import smax
     except ImportError as error:
         raise LimaskError(
             f"env=smax needs jax and jaxmarl, and importing them failed ({error}): "
             "install them with `pip install 'limask[smax]'`"
         ) from error
+    # Each step's result is awaited at once: handing the step to another thread only delays it.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     return jax, smax
 
 
@@ -71,10 +91,10 @@ def _scenario(map_name: str) -> Any:
     jax, smax = _import_jaxmarl()
     from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
-    for name, (types, n_allies, n_enemies) in EXTRA_SCENARIOS.items():
+    for name, (types, n_allies, n_enemies, is_spread) in EXTRA_SCENARIOS.items():
         if name not in MAP_NAME_TO_SCENARIO:
             unit_types = jax.numpy.array(types, dtype=jax.numpy.uint8)
-            smax.register_scenario(name, smax.Scenario(unit_types, n_allies, n_enemies, False, False))
+            smax.register_scenario(name, smax.Scenario(unit_types, n_allies, n_enemies, is_spread, False))
     if map_name not in MAP_NAME_TO_SCENARIO:
         close = difflib.get_close_matches(str(map_name), MAP_NAME_TO_SCENARIO, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -134,6 +154,7 @@ class Battle:
         see_enemy_actions: bool,
         walls_cause_death: bool,
         attack_mode: str,
+        full_observation: bool,
     ) -> None:
         scenario = _scenario(map_name)
         self.jax, smax = _import_jaxmarl()
@@ -145,6 +166,16 @@ class Battle:
             walls_cause_death=walls_cause_death,
             unit_type_sight_ranges=published.unit_type_sight_ranges * sight_range,
         )
+        # Shows the same battles to agents that see everywhere; it never steps them.
+        self._all_seeing = None
+        if full_observation:
+            self._all_seeing = smax.SMAX(
+                scenario=scenario,
+                see_enemy_actions=see_enemy_actions,
+                unit_type_sight_ranges=self.jax.numpy.full_like(
+                    published.unit_type_sight_ranges, _UNLIMITED_SIGHT
+                ),
+            )
         self.sizes = _sizes(published)
         # SMAX compares the number of steps before the step it has just made: battles last one more.
         self.episode_limit = int(published.max_steps) + 1
@@ -162,12 +193,18 @@ class Battle:
     # small arrays would cost more than the step. All of them are exact in float32.
 
     def _reset_one(self, key: Any) -> tuple[Any, Any]:
-        key, reset_key = self.jax.random.split(key)
+        key, reset_key = self._split(key)
         obs, battle = self._env.reset(reset_key)
         return key, self._row(battle, obs, (0.0,) * 6)
 
+    def _split(self, key: Any) -> tuple[Any, Any]:
+        """Key data (2,) → key data to keep (2,), and a key to use up."""
+        random = self.jax.random
+        key, used = random.split(random.wrap_key_data(key, impl=unrolled_threefry()))
+        return random.key_data(key), used
+
     def _step_one(self, key: Any, row: Any, actions: Any) -> tuple[Any, Any]:
-        key, step_key = self.jax.random.split(key)
+        key, step_key = self._split(key)
         chosen = {agent: actions[i] for i, agent in enumerate(self._env.agents)}
         battle = self.battle_of(row[: self.size])
         obs, battle, reward, done, _ = self._env.step_env(step_key, battle, chosen)
@@ -196,14 +233,35 @@ class Battle:
         """State, observations and available actions side by side: (S + N·O + N·A,) float32."""
         jnp = self.jax.numpy
         avail = self._env.get_avail_actions(battle)
-        stacked = jnp.stack([obs[agent] for agent in self._env.agents])
-        # Units pushed apart at the border may stand just outside the map: positions are clipped.
+        if self._all_seeing is None:
+            seen = self._stacked(obs)
+        else:
+            seen = self._rescaled(self._stacked(self._all_seeing.get_obs(battle.state)), battle.state)
         parts = (
             self._global_state(battle.state),
-            jnp.clip(stacked, -1.0, 1.0).reshape(-1),
+            seen.reshape(-1),
             jnp.stack([avail[agent] for agent in self._env.agents]).reshape(-1),
         )
         return jnp.concatenate([part.astype(jnp.float32) for part in parts])
+
+    def _stacked(self, obs: Any) -> Any:
+        """Observations (N, O) in [-1, 1]."""
+        stacked = self.jax.numpy.stack([obs[agent] for agent in self._env.agents])
+        # Units pushed apart at the border may stand just outside the map: positions are clipped.
+        return self.jax.numpy.clip(stacked, -1.0, 1.0)
+
+    def _rescaled(self, seen: Any, battle: Any) -> Any:
+        """Observations (N, O) at unlimited sight → with relative positions in ordinary sight ranges, at most
+        the size of the map."""
+        jnp, env = self.jax.numpy, self._env
+        n_agents, own_from = self.sizes.n_agents, self.sizes.obs_size - self.sizes.own_width
+        x = env.unit_features.index("position_x")
+        others = seen[:, :own_from].reshape(n_agents, -1, self.sizes.unit_width)
+        size = jnp.array([env.map_width, env.map_height])
+        away = jnp.clip(others[..., x : x + 2] * _UNLIMITED_SIGHT, -size, size)
+        sight = env.unit_type_sight_ranges[battle.unit_types[:n_agents]]
+        others = others.at[..., x : x + 2].set(away / sight[:, None, None])
+        return jnp.concatenate([others.reshape(n_agents, -1), seen[:, own_from:]], axis=1)
 
     def _global_state(self, battle: Any) -> Any:
         """World state (S,) in [0, 1]: SMAX's own features with positions over the size of the map, weapon
