@@ -15,7 +15,7 @@ help:
 	@echo 'make lint     ruff check, ruff format --check, mypy'
 	@echo 'make check    lint and test'
 	@echo 'make format   sort imports, apply safe fixes, reformat'
-	@echo 'make demo     run the demo'
+	@echo 'make demo     train three arms on one battle (the campaign demo) and report on them'
 	@echo 'make clean    remove builds and caches (not $(VENV))'
 	@echo
 	@echo 'PYTHON=python3.12 and VENV=folder choose the interpreter and the environment.'
@@ -25,15 +25,16 @@ venv: $(STAMP)
 # pymarlzooplus is installed without its dependencies: setup.py says why.  pip would name them as
 # conflicts each time the environment is brought up to date, hence --no-warn-conflicts.
 $(STAMP): setup.py pyproject.toml constraints.txt
-	@echo 'Installing into $(VENV): several minutes and about 2.5 GB the first time.'
+	@echo 'Installing into $(VENV): several minutes and about 2.7 GB the first time.'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-warn-conflicts -c constraints.txt -e '.[dev,smax,pymarlzooplus,demo]'
+	@$(PIP) install --no-warn-conflicts -c constraints.txt -e '.[dev,smax,pymarlzooplus,ray,slurm,wandb,report]'
 	@$(PIP) install --no-deps -c constraints.txt pymarlzooplus==1.1.0
 	@touch $@
 
-# The networks of the tests are tiny: with more threads torch spends its time on handing out work.
+# The networks of the tests are tiny: with more threads torch spends its time on handing out work. A process for
+# each core does better; each takes whole files, as the tests of one share what they have compiled.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
@@ -42,8 +43,10 @@ lint: venv
 
 check: lint test
 
+# Three trainings at a time: on two cores that is sooner over than two and then one.
 demo: venv
-	$(BIN)/limask demo
+	$(BIN)/limask campaign run demo --output demo --jobs 3
+	$(BIN)/limask campaign report demo
 
 format: venv
 	$(BIN)/ruff check --fix .

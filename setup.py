@@ -98,9 +98,12 @@ EXTRAS = {
         "pysc2>=3.0.0",
         "s2clientprotocol>=4.10.1.75800.0",
     ],
+    # Where `limask campaign run --launcher` trains besides this machine.
+    "ray": ["ray"],
+    "slurm": ["submitit>=1.5.2"],
     "wandb": ["wandb"],
-    "demo": ["matplotlib", "rich"],
-    "dev": ["mypy", "pytest", "ruff", "types-PyYAML"],
+    "report": ["matplotlib", "rich"],
+    "dev": ["mypy", "playwright", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
 }
 
 setup(

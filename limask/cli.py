@@ -59,21 +59,59 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--results", type=Path, default=Path("results"), help="folder for results (default: ./results)"
     )
+    _add_sink(run)
     run.set_defaults(command=_run)
-    text = "train QMIX and masked-autoencoder QMIX on a SMAX battle and draw their learning curves"
-    demo = commands.add_parser("demo", help=text, description=text, allow_abbrev=False)
-    demo.add_argument(
-        "--output", type=Path, default=Path("demo"), help="folder for results (default: ./demo)"
-    )
-    demo.add_argument(
-        "--t-max", type=int, default=100_000, help="environment steps of each arm (default: 100000)"
-    )
-    demo.add_argument("--seed", type=int, default=1, help="seed of every arm (default: 1)")
-    demo.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: 2)")
-    demo.set_defaults(command=_demo)
     _add_campaign(commands)
     _add_bench(commands)
+    _add_evaluate(commands)
+    _add_inspect(commands)
     return parser
+
+
+#: What is found in it by ``limask.experiments.trained.read_run``.
+_TRAINED = "folder of a run with a checkpoint: an attempt of a campaign, or the --results of `limask run`"
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "draw what a run's masker hides in a test episode, and how well that is reconstructed"
+    inspect = commands.add_parser("inspect", help=text, description=text, allow_abbrev=False)
+    inspect.add_argument("run", type=Path, metavar="RUN", help=_TRAINED)
+    text = "seed of the battle (default: 10000)"
+    inspect.add_argument("--seed", type=int, default=10_000, help=text)
+    inspect.add_argument(
+        "--output", type=Path, default=Path("inspection"), help="folder for files (default: ./inspection)"
+    )
+    inspect.set_defaults(command=_inspect)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "let trained agents fight under perturbations, or on another SMAX map"
+    evaluate = commands.add_parser("evaluate", help=text, description=text, allow_abbrev=False)
+    evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=_TRAINED)
+    text = "what goes wrong: noise, dropout, sight or dead_teammate (default: nothing)"
+    evaluate.add_argument("--perturb", help=text)
+    text = "how strong, 0 is nothing: noise's standard deviation, probability of dropout, lost share of the "
+    text += "sight range, number of dead teammates"
+    evaluate.add_argument("--severity", type=float, nargs="+", default=[], help=text)
+    text = "battles of each run at each severity (default: 128)"
+    evaluate.add_argument("--episodes", type=int, default=128, help=text)
+    evaluate.add_argument("--map", help="SMAX map to fight on (default: the one that the run was trained on)")
+    text = "seed of the battles and of what goes wrong in them (default: 10000)"
+    evaluate.add_argument("--seed", type=int, default=10_000, help=text)
+    evaluate.add_argument(
+        "--output", type=Path, default=Path("evaluation"), help="folder for files (default: ./evaluation)"
+    )
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _add_sink(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sink",
+        choices=("tensorboard", "wandb"),
+        action="append",
+        default=[],
+        help="log there as well, below the folder for results; may be given twice",
+    )
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,18 +133,57 @@ def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     actions = campaign.add_subparsers(required=True, metavar="ACTION")
     text = "run a campaign, or go on with one that was cut short"
     run = actions.add_parser("run", help=text, description=text, allow_abbrev=False)
-    run.add_argument("file", type=Path, help="campaign file, or the name of one of limask's: smoke, pilot")
+    run.add_argument(
+        "file", type=Path, help="campaign file, or the name of one of limask's: demo, headroom, smoke, pilot"
+    )
     run.add_argument(
         "--output", type=Path, help="the campaign's folder (default: ./results/NAME OF THE FILE)"
     )
     run.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
     run.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
+    _add_launchers(run)
     run.set_defaults(command=_campaign_run)
     text = "how many runs are planned, done, running, failed and retried"
     status = actions.add_parser("status", help=text, description=text, allow_abbrev=False)
     status.add_argument("folder", type=Path, help="the campaign's folder")
     status.add_argument("--json", action="store_true", help="the numbers alone, as JSON")
     status.set_defaults(command=_campaign_status)
+    text = "write report.html, report.md, report.json and pictures into the folder's report/"
+    report = actions.add_parser("report", help=text, description=text, allow_abbrev=False)
+    report.add_argument("folder", type=Path, help="the campaign's folder; what is not finished is left out")
+    report.set_defaults(command=_campaign_report)
+
+
+def _add_launchers(run: argparse.ArgumentParser) -> None:
+    text = "on several machines, all of them have to share the campaign's folder and this Python environment"
+    group = run.add_argument_group("where runs are trained", text)
+    group.add_argument(
+        "--launcher",
+        choices=("local", "ray", "slurm"),
+        default="local",
+        help="on this machine (default), on Ray (`pip install 'limask[ray]'`), or as SLURM jobs "
+        "(`pip install 'limask[slurm]'`)",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="the Ray cluster (default: RAY_ADDRESS, or a Ray started on this machine for the campaign)",
+    )
+    for kind, default in (("cpus", 1), ("gpus", 0)):
+        group.add_argument(
+            f"--{kind}-per-run",
+            metavar="N",
+            type=float,
+            help=f"what Ray sets aside for each run, as 0.5 or 2 (default: {default})",
+        )
+    group.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a parameter of submitit's for each job; give timeout_min=MINUTES, and others as needed: "
+        "partition=gpu, mem_gb=8, cpus_per_task=2, gpus_per_node=1, ...",
+    )
 
 
 # Each command imports what it needs: `limask status` has no use for torch.
@@ -133,7 +210,7 @@ def _status(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from limask.run import run_host
 
-    run_host(options.host, options.rest, options.results)
+    run_host(options.host, options.rest, options.results, options.sink)
 
 
 def _bench_speed(options: argparse.Namespace) -> None:
@@ -142,17 +219,45 @@ def _bench_speed(options: argparse.Namespace) -> None:
     speed(options.output, quick=options.quick)
 
 
-def _demo(options: argparse.Namespace) -> None:
-    from limask.experiments.demo import demo
+def _evaluate(options: argparse.Namespace) -> None:
+    from limask.experiments.evaluate import evaluate
 
-    demo(options.output, t_max=options.t_max, seed=options.seed, jobs=options.jobs)
+    evaluate(
+        options.runs,
+        perturb=options.perturb,
+        severities=options.severity,
+        episodes=options.episodes,
+        map_name=options.map,
+        seed=options.seed,
+        output=options.output,
+    )
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from limask.experiments.inspection import inspect
+
+    inspect(options.run, seed=options.seed, output=options.output)
 
 
 def _campaign_run(options: argparse.Namespace) -> None:
     from limask.experiments.campaign_run import run_campaign
+    from limask.experiments.launchers import chosen_launcher
 
+    launcher = chosen_launcher(
+        options.launcher,
+        address=options.address,
+        cpus=options.cpus_per_run,
+        gpus=options.gpus_per_run,
+        slurm=options.slurm,
+    )
     output = options.output or Path("results") / options.file.stem
-    run_campaign(options.file, output, jobs=options.jobs, dry_run=options.dry_run)
+    run_campaign(options.file, output, jobs=options.jobs, dry_run=options.dry_run, launcher=launcher)
+
+
+def _campaign_report(options: argparse.Namespace) -> None:
+    from limask.experiments.report import report_campaign
+
+    report_campaign(options.folder)
 
 
 def _campaign_status(options: argparse.Namespace) -> None:

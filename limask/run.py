@@ -6,6 +6,7 @@ import importlib.util
 import os
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import sacred.observers
 
 from limask import resources
 from limask.errors import LimaskError
-from limask.hosts import EpymarlHost, PymarlzooplusHost
+from limask.hosts import EpymarlHost, Host, PymarlzooplusHost
 from limask.install import recognised
+from limask.sinks import REGISTRY as SINKS
+from limask.sinks import Sink, attach
 
 PYMARLZOOPLUS = "pymarlzooplus"
 
 
-def run_host(host: str, arguments: list[str], results: Path) -> None:
+def run_host(host: str, arguments: list[str], results: Path, sinks: Sequence[str] = ()) -> None:
     """Run the main of ``host`` with ``arguments``, as its own command line would.
 
     Args:
@@ -27,12 +30,14 @@ def run_host(host: str, arguments: list[str], results: Path) -> None:
         arguments: ``--config=…``, ``--env-config=…`` and sacred's ``with …``; a config of limask's needs
             no file in the host.
         results: folder for everything the run writes.
+        sinks: names of ``limask.sinks`` that take what the host logs as well.
 
     Raises:
         LimaskError: no such host; nothing has been run.
         SystemExit: the host ended with a status of its own.
     """
     results = results.resolve()
+    opened = [SINKS[name](results) for name in dict.fromkeys(sinks)]
     if host == PYMARLZOOPLUS:
         found = importlib.util.find_spec(PYMARLZOOPLUS)
         if found is None or found.origin is None:
@@ -43,27 +48,33 @@ def run_host(host: str, arguments: list[str], results: Path) -> None:
             )
         arguments = _resolve_configs(arguments, Path(found.origin).parent / "config")
         _redirect_results(results)
-        _run_pymarlzooplus(arguments)
+        _run_pymarlzooplus(arguments, opened)
     else:
         source = _source_folder(Path(host))
         arguments = _resolve_configs(arguments, source / "config")
         _redirect_results(results)
-        _run_checkout(source, _with_override(arguments, f"local_results_path={results}"))
+        _run_checkout(source, _with_override(arguments, f"local_results_path={results}"), opened)
 
 
-def _run_pymarlzooplus(arguments: list[str]) -> None:
-    PymarlzooplusHost().register()
+def _run_pymarlzooplus(arguments: list[str], sinks: list[Sink]) -> None:
+    _enter(PymarlzooplusHost(), sinks)
     from pymarlzooplus.main import pymarlzooplus
 
     pymarlzooplus(["pymarlzooplus/main.py", *arguments])
 
 
-def _run_checkout(source: Path, arguments: list[str]) -> None:
+def _run_checkout(source: Path, arguments: list[str], sinks: list[Sink]) -> None:
     sys.path.insert(0, str(source))
-    EpymarlHost().register()
+    _enter(EpymarlHost(), sinks)
     main = str(source / "main.py")
     sys.argv = [main, *arguments]
     runpy.run_path(main, run_name="__main__")
+
+
+def _enter(host: Host, sinks: list[Sink]) -> None:
+    host.register()
+    if sinks:
+        attach(host.logger(), sinks)
 
 
 def _source_folder(checkout: Path) -> Path:

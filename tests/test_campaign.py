@@ -154,8 +154,11 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
     assert command == [sys.executable, *head, *options, "label='5'", "mixer=None", "lim.masker=none"]
     assert Campaign.from_block(json.loads(json.dumps(campaign.to_block()))) == campaign
 
+    logged = Campaign.from_block(block(sinks=["tensorboard"]))
+    assert logged.command(logged.runs()[0], Path("out"))[:9] == [*command[:8], "--sink=tensorboard"]
 
-@pytest.mark.parametrize(("name", "n_runs"), [("smoke", 12), ("pilot", 30)])
+
+@pytest.mark.parametrize(("name", "n_runs"), [("demo", 3), ("headroom", 42), ("smoke", 12), ("pilot", 30)])
 def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
     campaign = read_campaign(Path(name))
     assert campaign == read_campaign(resources.config_dir() / f"campaigns/{name}.yaml")
@@ -202,6 +205,9 @@ def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
         ({"t_max": True}, "t_max is True: expected an integer"),
         ({"test_interval": 2000}, "test_interval is 2000 and t_max is 1000"),
         ({"max_attempts": 0}, "max_attempts is 0"),
+        ({"sinks": ["tensorbord"]}, "sinks: 'tensorbord' is none of tensorboard, wandb; did you mean"),
+        ({"sinks": "wandb"}, "sinks is 'wandb': expected a list"),
+        ({"sinks": ["wandb", "wandb"]}, "sinks: 'wandb' is there twice"),
         ({"tmax": 1}, "'tmax' is no key of the campaign; did you mean 't_max'?"),
     ],
 )
@@ -534,4 +540,4 @@ def test_a_folder_does_not_hide_a_campaign_of_limasks(
 ) -> None:
     (tmp_path / "smoke").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert read_campaign(Path("smoke")).t_max == 1500
+    assert read_campaign(Path("smoke")) == read_campaign(resources.config_dir() / "campaigns" / "smoke.yaml")

@@ -19,6 +19,7 @@ from limask import resources
 from limask.errors import LimaskError
 from limask.experiments import campaign_values as values
 from limask.experiments.campaign_values import Options
+from limask.sinks import REGISTRY as SINKS
 
 PYMARLZOOPLUS = "pymarlzooplus"
 
@@ -93,6 +94,7 @@ class Campaign:
         thresholds: win rates in (0, 1] that a run reaches sooner or later.
         overrides: options of every run.
         max_attempts: how often a run that crashes is started.
+        sinks: of ``limask.sinks``, that take what the runs log as well.
     """
 
     host: str
@@ -104,6 +106,7 @@ class Campaign:
     thresholds: tuple[float, ...]
     overrides: Options
     max_attempts: int
+    sinks: tuple[str, ...]
 
     @classmethod
     def from_block(cls, block: object) -> Campaign:
@@ -114,7 +117,8 @@ class Campaign:
                 the key, what was given and what is expected.
         """
         required = ("host", "arms", "environments", "seeds", "t_max", "test_interval", "thresholds")
-        given = values.block("the campaign", block, required, {"overrides": {}, "max_attempts": 3})
+        optional = {"overrides": {}, "max_attempts": 3, "sinks": []}
+        given = values.block("the campaign", block, required, optional)
         campaign = cls(
             host=_host(values.text("host", given["host"])),
             arms=tuple(Arm.from_block(*item) for item in values.named("arms", given["arms"])),
@@ -132,6 +136,7 @@ class Campaign:
             ),
             overrides=_overrides("overrides", given["overrides"]),
             max_attempts=values.integer("max_attempts", given["max_attempts"], 1),
+            sinks=tuple(values.choices("sinks", given["sinks"], SINKS)),
         )
         if campaign.test_interval > campaign.t_max:
             raise LimaskError(
@@ -154,6 +159,7 @@ class Campaign:
             "thresholds": list(self.thresholds),
             "overrides": self.overrides,
             "max_attempts": self.max_attempts,
+            "sinks": list(self.sinks),
         }
 
     def runs(self) -> list[Run]:
@@ -173,6 +179,7 @@ class Campaign:
     def command(self, run: Run, results: Path) -> list[str]:
         """Command that trains ``run``: what a user would type, with this interpreter."""
         limask = [sys.executable, "-m", "limask", "run", "--host", self.host, "--results", str(results)]
+        limask += (f"--sink={name}" for name in self.sinks)
         configs = [f"--config={run.arm.config}", f"--env-config={run.environment.env_config}"]
         options = (f"{name}={_literal(value)}" for name, value in self.options(run).items())
         return [*limask, *configs, "with", *options]

@@ -24,6 +24,8 @@ def check_campaign(campaign: Campaign) -> None:
         LimaskError: no such host, config, option or map, or a ``lim:`` block that does not go with an
             environment; the message names the place in the campaign file.
     """
+    if "wandb" in campaign.sinks and importlib.util.find_spec("wandb") is None:
+        raise LimaskError("sinks: wandb is not installed: `pip install 'limask[wandb]'`")
     configs = _host_configs(campaign.host)
     defaults = _read(configs / "default.yaml")
     for env in campaign.environments:

@@ -3,22 +3,22 @@
 ::
 
     campaign.json                          the campaign; another one does not get in
-    lock                                   held by the campaign and all its runs while they live
+    lock                                   held while somebody starts and follows the runs
     runs/<arm>/<map>/seed_<n>/attempt_<k>/
+        lock                               held by the run while it lives
         run.json                           command, options, versions, machine
         output.log                         what the run printed
         results/                           what the host wrote
         DONE, FAILED or INTERRUPTED        how the attempt ended
+    slurm/                                 jobs submitted to SLURM, see ``launch_slurm``
     curves.csv, runs.csv                   see ``collect``
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 from limask.errors import LimaskError
 from limask.experiments.campaign import Campaign, Run, flat
 from limask.experiments.files import read_json, write_json
+from limask.experiments.locks import is_locked, lock, locked
 from limask.experiments.sacred_files import latest_run
 
 #: Seconds that the runs of a campaign that was killed have to end with it.
@@ -80,10 +81,28 @@ class Attempt:
         """Sacred's folder of the run, None while there is none."""
         return latest_run(self.results)
 
-    def create(self, record: dict[str, Any]) -> None:
-        """Make the folder, which does not exist yet, and write ``run.json``."""
+    @property
+    def is_alive(self) -> bool:
+        """Whether its command runs, as far as this machine can tell."""
+        return is_locked(self.folder / _LOCK)
+
+    def create(self, record: dict[str, Any]) -> int:
+        """Make the folder and write ``run.json``; returns a file descriptor that holds the attempt's lock.
+
+        Raises:
+            FileExistsError: somebody else has made the folder, and the attempt is theirs.
+            LimaskError: somebody has given the attempt up in this very moment.
+        """
         self.folder.mkdir(parents=True)
-        write_json(self.folder / "run.json", record)
+        descriptor = lock(self.folder / _LOCK)
+        try:
+            if self.is_settled:
+                raise LimaskError(f"{self.folder}: the campaign has been started again elsewhere")
+            write_json(self.folder / "run.json", record)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def settle(self, outcome: Outcome) -> None:
         """Mark how it ended, for good."""
@@ -164,57 +183,46 @@ class CampaignFolder:
             flat(CampaignFolder.existing(self.root).campaign.to_block()),
         )
         for key in sorted(here.keys() | there.keys()):
-            # More attempts change no result: that is how a run that failed is given another chance.
-            if key != "max_attempts" and here.get(key) != there.get(key):
+            # Neither changes a result, and more attempts give a run that failed another chance.
+            if key not in ("max_attempts", "sinks") and here.get(key) != there.get(key):
                 raise LimaskError(
                     f"{self.root} holds another campaign: {key} is {there.get(key, 'not set')} there and "
                     f"{here.get(key, 'not set')} in this one; choose another folder with --output"
                 )
 
     @contextmanager
-    def opened(self) -> Iterator[int]:
-        """Take the folder for this campaign; yields a file descriptor that holds the lock for whoever has it.
+    def opened(self) -> Iterator[None]:
+        """Take the folder for this campaign, and hold its lock.
 
         Raises:
             LimaskError: another campaign is running there, or see ``check``.
         """
         self.check()
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._locked() as lock:
+        with locked(self.root / _LOCK, LOCK_SECONDS, self._is_taken):
             self.check()
             write_json(self.root / _CAMPAIGN, self.campaign.to_block())
-            for state in self.states(is_running=True):
-                if state.state == "running" and state.attempt is not None:
-                    # We hold the lock: whoever made this attempt is gone.
-                    state.attempt.settle(Outcome("interrupted", 0.0))
-            yield lock
+            yield
 
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        lock = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while not _takes(lock):
-                if time.monotonic() > deadline:
-                    raise LimaskError(
-                        f"a campaign is running in {self.root}: wait for it, or choose another folder with "
-                        "--output"
-                    )
-                time.sleep(0.05)
-            yield lock
-        finally:
-            # Closed and not unlocked: a run that is still ending goes on holding the lock.
-            os.close(lock)
+    def settle_left(self, but: Collection[Attempt] = ()) -> None:
+        """Mark what a campaign that was killed has left unfinished as interrupted, except for ``but``.
+
+        Raises:
+            LimaskError: one of its runs is still alive.
+        """
+        for state in self.states(is_running=True):
+            if state.state == "running" and state.attempt is not None and state.attempt not in but:
+                # With the attempt's lock: what is starting right now sees that it has been given up.
+                with locked(state.attempt.folder / _LOCK, LOCK_SECONDS, self._is_taken):
+                    state.attempt.settle(Outcome("interrupted", 0.0))
+
+    @property
+    def _is_taken(self) -> str:
+        return f"a campaign is running in {self.root}: wait for it, or choose another folder with --output"
 
     def is_running(self) -> bool:
-        """Whether a campaign, or a run that it left behind, is alive."""
-        with suppress(FileNotFoundError):
-            lock = os.open(self.root / _LOCK, os.O_RDWR)
-            try:
-                return not _takes(lock)
-            finally:
-                os.close(lock)
-        return False
+        """Whether somebody starts and follows the campaign's runs."""
+        return is_locked(self.root / _LOCK)
 
     def attempts(self, run: Run) -> tuple[Attempt, ...]:
         """All attempts at ``run``, the last one last."""
@@ -231,7 +239,7 @@ class CampaignFolder:
         return self.root / "runs" / run.id
 
     def states(self, *, is_running: bool) -> list[RunState]:
-        """Where every run stands, given whether a campaign is alive.
+        """Where every run stands, given whether somebody follows the runs.
 
         Raises:
             LimaskError: a marker is damaged.
@@ -249,16 +257,8 @@ class CampaignFolder:
             return RunState(run, "failed", attempts, failed[-1], failed[-1].outcome())
         if not attempts:
             return RunState(run, "waiting", attempts)
-        is_alive = is_running and not attempts[-1].is_settled
+        is_alive = not attempts[-1].is_settled and (is_running or attempts[-1].is_alive)
         return RunState(run, "running" if is_alive else "waiting", attempts, attempts[-1])
-
-
-def _takes(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _number(folder: Path) -> int:

@@ -108,3 +108,13 @@ def distinct(where: str, value: object) -> list[Any]:
         if item in value[:i]:
             raise LimaskError(f"{where}: {item!r} is there twice: give each once")
     return value
+
+
+def choices(where: str, value: object, known: Iterable[str]) -> list[str]:
+    """A list, perhaps empty, of ``known`` names, and nothing twice."""
+    for name in value if isinstance(value, list) else [value]:
+        if name not in (names := tuple(known)):
+            raise LimaskError(
+                f"{where}: {name!r} is none of {', '.join(names)}{nearest(name, names)} (expected a list)"
+            )
+    return distinct(where, value) if value else []

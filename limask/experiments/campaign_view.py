@@ -36,12 +36,15 @@ class CampaignView:
     def table(self) -> Table:
         """The runs as they stand now."""
         from rich import box
+        from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         table = Table(caption=self.summary, caption_justify="left", box=box.SIMPLE)
         for heading in ("arm", "map"):
             table.add_column(heading)
-        for heading in ("seed", "steps", "win rate", "steps/s", "time left"):
+        table.add_column("seed", justify="right")
+        table.add_column("", width=12)
+        for heading in ("steps", "win rate", "steps/s", "time left"):
             table.add_column(heading, justify="right", no_wrap=True)
         for watch, run in self.watches.items():
             now = watch.look()
@@ -49,6 +52,7 @@ class CampaignView:
                 run.arm.id,
                 run.environment.id,
                 str(run.seed),
+                ProgressBar(total=watch.t_max, completed=now.steps),
                 f"{now.steps:,}",
                 "" if now.win_rate is None else percent(now.win_rate),
                 "" if now.speed is None else f"{now.speed:,.0f}",

@@ -67,15 +67,15 @@ def collect(folder: CampaignFolder, states: list[RunState]) -> None:
     runs: list[tuple[object, ...]] = []
     for state in states:
         key = (state.run.arm.id, state.run.environment.id, state.run.seed)
-        tests, left_out = _tests(state)
+        tests, left_out = tests_that_count(state)
         curves += ((*key, *_texts(test)) for test in tests)
         runs.append((*key, *_summary(folder.root, state), left_out))
     write_text(folder.root / CURVES, _csv(_CURVES_HEADER, curves))
     write_text(folder.root / RUNS, _csv(_RUNS_HEADER, runs))
 
 
-def _tests(state: RunState) -> tuple[list[Test], str]:
-    """Tests of a run that has a result, and else why they are left out."""
+def tests_that_count(state: RunState) -> tuple[list[Test], str]:
+    """Tests of a run that has a result, or none and why they are left out."""
     if state.attempt is None or state.state == "waiting":
         return [], "not finished yet"
     if state.state != "done":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,23 @@ def replace(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _sync(path.parent)  # the name as well as the contents
+
+
+def claim(output: Path, names: Sequence[str]) -> None:
+    """Make the folder ``--output``, unless it holds one of the files that are to be written there.
+
+    Raises:
+        LimaskError: it does, or it cannot be made.
+    """
+    for name in names:
+        if (output / name).exists():
+            raise LimaskError(
+                f"{output / name} is there already: choose another folder with --output, or delete it"
+            )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LimaskError(f"--output={output}: {error.strerror}; choose another folder") from error
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""pymarlzooplus's own parts put together in this process, as its run loop does, to be timed."""
+"""pymarlzooplus's own parts put together in this process, as its run loop does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 import yaml
 
 from limask import resources
-from limask.hosts import Host
+from limask.envs.smax import SmaxVector, env_info
+from limask.errors import LimaskError
+from limask.hosts import Host, PymarlzooplusHost
 
 
 class Shape(NamedTuple):
@@ -45,6 +47,41 @@ class SilentLogger:
 
     def log_stat(self, key: str, value: float, t: int, to_sacred: bool = True) -> None:
         """Drop it."""
+
+
+def load_host() -> Host:
+    """pymarlzooplus with limask registered in it, single-threaded.
+
+    Raises:
+        LimaskError: a package is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise LimaskError(f"{error}: `pip install 'limask[report]'`") from error
+    torch.set_num_threads(1)
+    host = PymarlzooplusHost()
+    try:
+        host.register()
+    except ImportError as error:
+        raise LimaskError(
+            f"{error}: `pip install 'limask[pymarlzooplus]'` and then "
+            "`pip install --no-deps pymarlzooplus==1.1.0`"
+        ) from error
+    return host
+
+
+def smax_shape(map_name: str) -> Shape:
+    """Sizes of a SMAX map.
+
+    Raises:
+        LimaskError: jaxmarl is missing, or there is no such map.
+    """
+    info = env_info(SmaxVector(map_name, [0]))
+    return Shape(
+        map_name, info["n_agents"], info["n_actions"], info["obs_shape"], info["state_shape"],
+        info["episode_limit"], "smax", {"map_name": map_name},
+    )  # fmt: skip
 
 
 def config_folder(host: Host) -> Path:

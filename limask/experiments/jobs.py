@@ -1,4 +1,4 @@
-"""Trainings as child processes: so many at a time, and none left behind."""
+"""Trainings, as child processes or elsewhere: so many at a time, and none left behind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
-from limask.errors import LimaskError
 from limask.experiments import tether
 
 #: Seconds between two looks at the children.
@@ -25,6 +24,37 @@ POLL_SECONDS = 1.0
 GRACE_SECONDS = 5.0
 
 _LAST_BYTES = 8192
+
+
+class AnyJob(Protocol):
+    """What ``run_jobs`` runs, here or elsewhere.
+
+    ``seconds`` is the wall-clock time of a job that has ended, and ``is_running`` stands as of the last look.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_started(self) -> bool: ...
+    @property
+    def is_running(self) -> bool: ...
+    @property
+    def seconds(self) -> float: ...
+
+    def start(self) -> None:
+        """Start it, or have it started as soon as there is room."""
+
+    def has_ended(self) -> bool:
+        """Look whether it has ended."""
+
+    def failure(self) -> str | None:
+        """How a job that has ended failed; None where it did not."""
+
+    def ask_to_end(self) -> None:
+        """Ask a job that has not ended to do so."""
+
+    def end(self, seconds: float) -> None:
+        """End it if it is still there in ``seconds``."""
 
 
 @dataclass
@@ -79,6 +109,23 @@ class Job:
         _untie(self.process)
         return True
 
+    def ask_to_end(self) -> None:
+        """Ask the command and all it has started to end."""
+        # Only what is still running: the number of a process that was waited for may be another's by now.
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+
+    def end(self, seconds: float) -> None:
+        """Kill the command if it is still there in ``seconds``, and whatever it has left running."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        _untie(self.process)
+
     def failure(self) -> str | None:
         """How a job that has ended failed, as ``exit status -9 (SIGKILL)``; None where it did not."""
         assert self.process is not None and self.process.returncode is not None
@@ -90,26 +137,11 @@ class Job:
         )
 
 
-def require_success(job: Job) -> list[Job]:
-    """Accept no failed job, and start no other in its place.
-
-    Raises:
-        LimaskError: the job failed.
-    """
-    failure = job.failure()
-    if failure is not None:
-        raise LimaskError(
-            f"{job.name} failed with {failure}; "
-            f"its output is in {job.log} and ends with: {last_line(job.log)}"
-        )
-    return []
-
-
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[AnyJob],
     at_once: int,
     watch: Callable[[], None],
-    ended: Callable[[Any], Sequence[Job]] = require_success,
+    ended: Callable[[Any], Sequence[AnyJob]],
 ) -> None:
     """Run all jobs, ``at_once`` at a time, in their order; end those still running if anything goes wrong.
 
@@ -120,12 +152,12 @@ def run_jobs(
         ended: called with each job that has ended by itself; returns jobs to run after those that wait.
 
     Raises:
-        LimaskError: a job failed, where ``ended`` does not accept that.
+        Exception: what ``watch`` and ``ended`` raise.
         KeyboardInterrupt: Ctrl-C.
         SystemExit: another signal that ends programs (128 + its number).
     """
     waiting = deque(jobs)
-    running: list[Job] = []
+    running: list[AnyJob] = []
     with _signals_noted() as noted:
         try:
             while True:
@@ -145,7 +177,7 @@ def run_jobs(
                     return
                 time.sleep(POLL_SECONDS)
         finally:
-            _end([job.process for job in running if job.process is not None])
+            _end(running)
 
 
 @contextmanager
@@ -168,20 +200,12 @@ def _signals_noted() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    # Only what is still running: the number of a process that was waited for may be another's by now.
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        os.killpg(process.pid, signal.SIGTERM)
+def _end(jobs: Sequence[AnyJob]) -> None:
+    for job in jobs:
+        job.ask_to_end()
     deadline = time.monotonic() + GRACE_SECONDS
-    for process in running:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    for process in processes:
-        _untie(process)
+    for job in jobs:
+        job.end(max(0.0, deadline - time.monotonic()))
 
 
 def _untie(process: subprocess.Popen[bytes]) -> None:

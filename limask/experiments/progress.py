@@ -1,22 +1,17 @@
-"""How far trainings are: read from sacred's files, shown on a terminal or as plain lines."""
+"""How far trainings are: read from sacred's files, shown as plain lines."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from limask.experiments.jobs import Job
-from limask.experiments.sacred_files import Curve, latest_run, read_curves
+from limask.experiments.jobs import AnyJob
+from limask.experiments.sacred_files import Curve, read_curves
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-#: Seconds between two plain lines of an arm.
+#: Seconds between two plain lines of a training.
 LINE_SECONDS = 30.0
 
 # The speed is that of the last minute, for learning starts only when the first batch is full: sacred
@@ -25,7 +20,7 @@ _N_SIGHTINGS = 7
 
 
 class Progress(NamedTuple):
-    """Where an arm stands; what is not known yet is None.
+    """Where a training stands; what is not known yet is None.
 
     ``steps`` are environment steps, ``speed`` is environment steps per second, ``win_rate`` that of the last
     test in [0, 1], ``seconds_left`` an estimate until the last step.
@@ -41,7 +36,7 @@ class Progress(NamedTuple):
 class JobWatch:
     """Follows a training of ``t_max`` steps; ``find_run`` gives sacred's folder of it, None at first."""
 
-    def __init__(self, job: Job, find_run: Callable[[], Path | None], t_max: int) -> None:
+    def __init__(self, job: AnyJob, find_run: Callable[[], Path | None], t_max: int) -> None:
         self.job = job
         self.t_max = t_max
         self._find_run = find_run
@@ -75,37 +70,6 @@ class JobWatch:
             self._win_rate = tests.values[-1]
         if training.steps and (not self._sightings or training.steps[-1] > self._sightings[-1][1]):
             self._sightings.append((time.monotonic(), training.steps[-1]))
-
-
-class ArmWatch(JobWatch):
-    """Follows the training of one arm, whose job bears the arm's name."""
-
-    def __init__(self, job: Job, results: Path, map_name: str, t_max: int) -> None:
-        super().__init__(job, lambda: latest_run(results, job.name, map_name), t_max)
-
-
-@contextmanager
-def shown(watches: Sequence[ArmWatch], console: Console) -> Iterator[Callable[[], None]]:
-    """Yield a function that looks at all arms and shows what has changed."""
-    if not console.is_interactive:
-        yield Lines(watches).show
-        return
-    from rich.live import Live
-
-    with Live(console=console, auto_refresh=False) as live:
-        yield lambda: live.update(_grid(watches), refresh=True)
-
-
-def _grid(watches: Sequence[ArmWatch]) -> Table:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Column, Table
-
-    grid = Table.grid("", "", *(Column(justify="right") for _ in range(4)), padding=(0, 1))
-    for watch in watches:
-        now = watch.look()
-        bar = ProgressBar(total=watch.t_max, completed=now.steps, width=20)
-        grid.add_row(watch.job.name, bar, *_texts(now))
-    return grid
 
 
 def _texts(now: Progress) -> tuple[str, str, str, str]:

@@ -19,15 +19,9 @@ class Curve(NamedTuple):
     values: tuple[float, ...] = ()
 
 
-def latest_run(results: Path, config: str = "*", map_name: str = "*") -> Path | None:
-    """Folder of the run with the highest number, or None where none has started.
-
-    Args:
-        results: the folder given to ``limask run --results``.
-        config: the config's ``name``, as ``qmix_lim``, or a pattern of names.
-        map_name: the environment's map, or a pattern of maps.
-    """
-    runs = results.glob(f"sacred/{config}/{map_name}/[0-9]*")
+def latest_run(results: Path) -> Path | None:
+    """Folder of the run with the highest number below ``limask run --results``'s folder, None without any."""
+    runs = results.glob("sacred/*/*/[0-9]*")
     return max(runs, key=lambda run: int(run.name) if run.name.isdecimal() else -1, default=None)
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limask.config import MASKERS
-from limask.errors import LimaskError
 from limask.experiments import hosted, speed_plots, timing
 from limask.experiments.hosted import Arm, Shape
 
@@ -53,7 +52,7 @@ def speed(output: Path, *, quick: bool) -> None:
     Raises:
         LimaskError: a package is missing.
     """
-    host = _load_host()
+    host = hosted.load_host()
     output.mkdir(parents=True, exist_ok=True)
     effort = QUICK if quick else FULL
     cases = [_updates(host, effort), _acting(host, effort), _loops(host, effort)]
@@ -75,37 +74,6 @@ def speed(output: Path, *, quick: bool) -> None:
     print(f"Written: {output / 'speed.csv'} and pictures beside it")
 
 
-def _load_host() -> Any:
-    try:
-        import matplotlib  # noqa: F401
-        import torch
-    except ImportError as error:
-        raise LimaskError(f"{error}: `pip install 'limask[demo]'`") from error
-    from limask.hosts import PymarlzooplusHost
-
-    torch.set_num_threads(1)
-    host = PymarlzooplusHost()
-    try:
-        host.register()
-    except ImportError as error:
-        raise LimaskError(
-            f"{error}: `pip install 'limask[pymarlzooplus]'` and then "
-            "`pip install --no-deps pymarlzooplus==1.1.0`"
-        ) from error
-    return host
-
-
-def smax_shape(map_name: str) -> Shape:
-    """Sizes of a SMAX map."""
-    from limask.envs.smax import SmaxVector, env_info
-
-    info = env_info(SmaxVector(map_name, [0]))
-    return Shape(
-        map_name, info["n_agents"], info["n_actions"], info["obs_shape"], info["state_shape"],
-        info["episode_limit"], "smax", {"map_name": map_name},
-    )  # fmt: skip
-
-
 def build(host: Any, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
     """An arm with the options that all arms share here."""
     common = {"standardise_rewards": False, "batch_size_run": ENVS, "obs_last_action": True}
@@ -120,7 +88,7 @@ def build(host: Any, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
 
 def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
     """One SGD step on 32 episodes: of SMAX battles fought at random, and full-length random ones."""
-    for shape in [LBF, *map(smax_shape, effort.maps)]:
+    for shape in [LBF, *map(hosted.smax_shape, effort.maps)]:
         stock = build(host, "qmix", shape)
         parity = build(host, "qmix_fc", shape, lim=PARITY)
         arms = {"parity": parity, "qmix_entity": build(host, "qmix_entity", shape)}
@@ -148,7 +116,7 @@ def _update_rows(
 
 
 def _update(arm: Arm, batch: Any) -> float:
-    return timing.seconds(lambda: arm.learner.train(batch, 0, 0))
+    return timing.seconds(lambda: arm.learner.train(batch, _LATE, 0))
 
 
 def _battles(host: Any, shape: Shape, n_runs: int) -> Any:
@@ -169,7 +137,7 @@ def _acting(host: Any, effort: Effort) -> Iterator[timing.Row]:
     """One time step of eight environments: from the batch to the chosen actions, and the agent alone."""
     import torch
 
-    for shape in map(smax_shape, effort.maps):
+    for shape in map(hosted.smax_shape, effort.maps):
         arms = {"host": build(host, "qmix", shape)}
         arms |= {name: build(host, name, shape) for name in ("qmix_fc", "qmix_entity", "qmix_lim")}
         batch = hosted.random_batch(host, shape, ENVS, limit=4)
@@ -195,7 +163,7 @@ def _step(arm: Arm, batch: Any) -> float:
 def _loops(host: Any, effort: Effort) -> Iterator[timing.Row]:
     """Milliseconds per environment step of acting and learning, in the vectorised runner, with as many SGD
     steps of 32 episodes as episodes; and of acting alone."""
-    for shape in map(smax_shape, [m for m in effort.maps if m != "27m_vs_30m"]):
+    for shape in map(hosted.smax_shape, [m for m in effort.maps if m != "27m_vs_30m"]):
         arms = {"host": build(host, "qmix", shape)}
         arms |= {
             name: build(host, name, shape, batch_size=BATCH * UPDATES)
@@ -244,7 +212,7 @@ class _Loop:
 
 def _parallel(host: Any) -> Iterator[timing.Row]:
     """The same agent through the host's own parallel runner: a process for each environment."""
-    shape = smax_shape("2s3z")
+    shape = hosted.smax_shape("2s3z")
     arm = build(host, "qmix_fc", shape)
     # As the host's own main does: jax's threads would not survive a fork.
     multiprocessing.set_start_method("spawn", force=True)
@@ -256,6 +224,9 @@ def _parallel(host: Any) -> Iterator[timing.Row]:
         runners["host"].close_env()
     yield from timing.rows("steps without learning, host's parallel runner", shape.name, times)
 
+
+#: Environment steps by which informed masks have taken over from random ones.
+_LATE = 1_000_000
 
 _RUNNERS = {"host": "parallel", "qmix_fc": "vector"}
 
@@ -282,8 +253,8 @@ def _memory(effort: Effort) -> Iterator[timing.Row]:
 
 
 def _peak_of_update(algorithm: str, lim: dict[str, Any] | None, map_name: str) -> float:
-    host = _load_host()
-    shape = smax_shape(map_name)
+    host = hosted.load_host()
+    shape = hosted.smax_shape(map_name)
     arm = build(host, algorithm, shape, **({} if lim is None else {"lim": lim}))
     batch = hosted.random_batch(host, shape, BATCH)
     before = _peak_memory()
@@ -302,14 +273,14 @@ def _by_agents(host: Any) -> list[tuple[float, timing.Row]]:
     """(agents, row) of updates on 8 random episodes of 30 steps."""
     points: list[tuple[float, timing.Row]] = []
     for map_name in ("3m", "5m_vs_6m", "8m", "10m_vs_11m", "27m_vs_30m"):
-        shape = smax_shape(map_name)
+        shape = hosted.smax_shape(map_name)
         points += [(shape.n_agents, row) for row in _growth_rows(host, shape, 8, 30)]
     return points
 
 
 def _by_length(host: Any) -> list[tuple[float, timing.Row]]:
     """(steps, row) of updates on 8 random episodes of 2s3z."""
-    shape = smax_shape("2s3z")
+    shape = hosted.smax_shape("2s3z")
     return [(n, row) for n in (15, 30, 60, 120, 240) for row in _growth_rows(host, shape, 8, n)]
 
 
