@@ -49,7 +49,7 @@ class Reconstruction:
     def __init__(self, agent: LimAgent, decoder: EntityAutoencoder, seed: int, max_norm: float) -> None:
         self.agent, self.config, self.layout = agent, agent.config, agent.layout
         self.decoder, self.max_norm, self.seed = decoder, max_norm, seed
-        self.optimiser = torch.optim.Adam(decoder.parameters(), lr=self.config.decoder_lr)
+        self.optimiser = torch.optim.Adam(decoder.parameters(), lr=self.config.decoder_lr, fused=True)
         self.masker = masking.build(self.config, self.layout)
         self.to(next(agent.parameters()).device)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 
@@ -30,13 +32,18 @@ def lambda_returns(
         Targets (B, T, M); those of steps that an episode does not have mean nothing.
     """
     discount = gamma * (1 - terminated)
-    one_step = rewards + discount * q_next
+    targets = rewards + discount * q_next
     if td_lambda == 0:
-        return one_step
-    later = one_step[:, -1]
-    targets = [later]
-    for t in range(one_step.shape[1] - 2, -1, -1):
-        share = td_lambda * is_step[:, t + 1]
-        later = one_step[:, t] + discount[:, t] * share * (later - q_next[:, t])
-        targets.append(later)
-    return torch.stack(targets[::-1], dim=1)
+        return targets
+    # G_t = (one-step target − share · Q_{t+1}) + share · G_{t+1}: one operation for each step.
+    share = td_lambda * discount[:, :-1] * is_step[:, 1:]
+    targets[:, :-1] -= share * q_next[:, :-1]
+    for t in range(targets.shape[1] - 2, -1, -1):
+        targets[:, t].addcmul_(share[:, t], targets[:, t + 1])
+    return targets
+
+
+@torch.no_grad()
+def move_towards(target: Iterable[torch.Tensor], online: Iterable[torch.Tensor], tau: float) -> None:
+    """Soft update of target parameters, in place: ``target + τ (online − target)``."""
+    torch._foreach_lerp_(list(target), list(online), tau)

@@ -100,7 +100,7 @@ def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
             }
         full = hosted.random_batch(host, shape, BATCH)
         if shape.env == "smax":
-            buffer = _battles(host, shape, n_runs=5)
+            buffer = _battles(host, shape)
             yield from _update_rows("update, replay", shape, stock, arms, partial(_sample, buffer), effort)
             arms = {name: arm for name, arm in arms.items() if "=" not in name}
         yield from _update_rows(
@@ -119,7 +119,12 @@ def _update(arm: Arm, batch: Any) -> float:
     return timing.seconds(lambda: arm.learner.train(batch, _LATE, 0))
 
 
-def _battles(host: Any, shape: Shape, n_runs: int) -> Any:
+def _battles(host: Any, shape: Shape) -> Any:
+    """Episodes from which every turn samples anew: the longest of a sample decides how much is padding."""
+    import torch
+
+    n_runs = 20
+    torch.manual_seed(0)
     arm = build(host, "qmix_fc", shape)
     runner = hosted.runner(host, "vector", arm.args, shape, arm.mac)
     buffer = hosted.replay_buffer(host, shape, arm.args, n_runs * ENVS)

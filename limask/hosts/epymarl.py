@@ -9,6 +9,7 @@ import torch
 
 from limask.errors import LimaskError
 from limask.hosts.base import FiveTupleSmaxEnv, Host
+from limask.targets import move_towards
 
 
 class TauHost(Host):
@@ -19,7 +20,9 @@ class TauHost(Host):
         interval_or_tau = learner.args.target_update_interval_or_tau
         learner.training_steps += 1
         if interval_or_tau <= 1.0:
-            learner._update_targets_soft(interval_or_tau)
+            mixer = [] if learner.mixer is None else learner.target_mixer.parameters()
+            target = [*learner.target_mac.parameters(), *mixer]
+            move_towards(target, learner.params, interval_or_tau)
         elif (learner.training_steps - learner.last_target_update_step) / interval_or_tau >= 1.0:
             learner._update_targets_hard()
             learner.last_target_update_step = learner.training_steps
