@@ -98,6 +98,7 @@ def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
                 f"qmix_lim masker={masker}": build(host, "qmix_lim", shape, lim={"masker": masker})
                 for masker in MASKERS
             }
+            arms |= {f"{name} autoencoder=team": build(host, name, shape, lim=_TRAINED) for name in _TEAM}
         full = hosted.random_batch(host, shape, BATCH)
         if shape.env == "smax":
             buffer = _battles(host, shape)
@@ -116,7 +117,12 @@ def _update_rows(
 
 
 def _update(arm: Arm, batch: Any) -> float:
-    return timing.seconds(lambda: arm.learner.train(batch, _LATE, 0))
+    return timing.seconds(lambda: arm.learner.train(batch, _LATE, _LATE))
+
+
+#: What acts on inferences of teammates' observations: frozen, and learning beside Q; pretraining is over.
+_TEAM = ("qmix_ma2e", "qmix_li_ma2e")
+_TRAINED = {"pretrain_updates": 0, "finetune_calls": 0}
 
 
 def _battles(host: Any, shape: Shape) -> Any:
@@ -230,7 +236,7 @@ def _parallel(host: Any) -> Iterator[timing.Row]:
     yield from timing.rows("steps without learning, host's parallel runner", shape.name, times)
 
 
-#: Environment steps by which informed masks have taken over from random ones.
+#: Environment steps, and episodes, by which informed masks have taken over and nothing waits for anything.
 _LATE = 1_000_000
 
 _RUNNERS = {"host": "parallel", "qmix_fc": "vector"}
