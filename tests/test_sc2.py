@@ -226,7 +226,13 @@ def test_smac_survives_that_the_game_hangs(installation: Path) -> None:
 
 #: Each algorithm as its config has it, but with two games at a time instead of eight for limask's.
 ALGORITHMS: dict[str, tuple[int, list[str]]] = {"qmix": (1, []), "qmix_lim": (2, ["batch_size_run=2"])}
-SHORT = ["batch_size=8", "test_nepisode=2", "buffer_size=200", "learner_log_interval=0"]
+SHORT = [
+    "batch_size=8",
+    "test_nepisode=2",
+    "buffer_size=200",
+    "learner_log_interval=0",
+    "runner_log_interval=0",
+]
 
 
 @pytest.fixture
