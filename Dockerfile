@@ -83,7 +83,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         absl-py gymnasium portpicker pygame==2.6.1 rtree==1.4.1 s2clientprotocol scikit-learn websocket-client \
     && pip install -c constraints.txt --no-deps pysc2 /opt/smac /opt/smaclite
 
-RUN useradd --create-home --uid 1000 limask
+# The folder is made here so that it is the user's, for runs write their results into it.
+RUN useradd --create-home --uid 1000 limask \
+    && install --directory --owner limask --group limask /home/limask/epymarl
 COPY --from=starcraft --chown=limask /opt/StarCraftII /opt/StarCraftII
 COPY --from=sources --chown=limask /sources/smac/smac/env/starcraft2/maps/SMAC_Maps /opt/StarCraftII/Maps/SMAC_Maps
 COPY --from=sources --chown=limask /sources/epymarl /home/limask/epymarl
