@@ -70,8 +70,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         *) echo "VARIANT=$VARIANT: expected cpu or cuda" >&2; exit 1 ;; \
     esac
 
-# What EPyMARL, smac and smaclite need. Their own lists are not followed: smac's wants a protobuf, and smaclite's an
-# rtree, that have no builds for this Python.
+# What EPyMARL, smac and smaclite need. Their own lists are not followed: smac's wants a protobuf too old for
+# tensorboard, and smaclite's an rtree that has no wheel for this Python.
 COPY setup.py pyproject.toml README.md LICENSE ./
 COPY limask limask
 COPY config config

@@ -203,10 +203,13 @@ def test_smac_loses_by_doing_nothing(installation: Path) -> None:
     assert [(b["won"], b["return"]) for b in found["battles"]] == [(False, 0)] * 2
 
 
-#: Answers before the first observation, in the second step, around the end of the first battle.
 @NEEDS_SMAC
-@pytest.mark.parametrize("answers", [10, 76, 77, 78, 79])
+@pytest.mark.parametrize("answers", [10, 77, 78, 79, 80])
 def test_smac_survives_that_the_game_is_killed(installation: Path, answers: int) -> None:
+    """In the second step; at the last look at the first battle, of 24 steps; and at all points of the reset.
+
+    There are five answers up to the first observation, and three in a step.
+    """
     order_fault(installation, "kill", answers)
     found = findings(installation, "smac_battles", "random", "4", str(PATIENCE))
     assert not is_fault_to_come(installation)
