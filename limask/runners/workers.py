@@ -1,0 +1,79 @@
+"""The host's parallel runner, for games in processes of their own that may die."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limask.errors import LimaskError
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class WorkerConnection:
+    """The host's end of the pipe to one worker, with two differences.
+
+    Waiting for a worker that has ended is an error, where the hosts would wait for ever. And a worker is
+    never asked for ``get_stats``, which no host reads: smac fails on it, and the worker with it, when a game
+    has died before the end of its first battle (it divides by the number of battles).
+
+    Args:
+        connection: the host's end of the pipe.
+        process: the worker.
+    """
+
+    def __init__(self, connection: Any, process: Any) -> None:
+        self._connection = connection
+        self._process = process
+        self._n_unasked = 0
+
+    def send(self, message: tuple[str, Any]) -> None:
+        """Send a command and its data."""
+        if message[0] == "get_stats":
+            self._n_unasked += 1
+        else:
+            self._connection.send(message)
+
+    def recv(self) -> Any:
+        """The worker's answer.
+
+        Raises:
+            LimaskError: the worker has ended without one.
+        """
+        if self._n_unasked:
+            self._n_unasked -= 1
+            return {}
+        while not self._connection.poll(_SECONDS_BETWEEN_LOOKS):
+            # What it sent last may have come between the two looks.
+            if not self._process.is_alive() and not self._connection.poll():
+                raise LimaskError(
+                    f"the environment in {self._process.name} has ended with status "
+                    f"{self._process.exitcode}; its own message stands above"
+                )
+        return self._connection.recv()
+
+
+class WorkerRunner:
+    """Mixed in before a host's ``ParallelRunner``."""
+
+    parent_conns: Any
+    # The host's: the workers.
+    ps: Any
+
+    def __init__(self, args: Any, logger: Any) -> None:
+        super().__init__(args=args, logger=logger)  # type: ignore[call-arg]
+        pairs = zip(self.parent_conns, self.ps, strict=True)
+        self.parent_conns = tuple(WorkerConnection(connection, process) for connection, process in pairs)
+
+    def run(self, test_mode: bool = False) -> Any:
+        """The host's; if it fails, the other workers close their games first.
+
+        Raises:
+            LimaskError: see ``WorkerConnection.recv``.
+        """
+        try:
+            return super().run(test_mode=test_mode)  # type: ignore[misc]
+        except LimaskError:
+            self.close_env()  # type: ignore[attr-defined]
+            for process in self.ps:
+                process.join(timeout=30)
+            raise

@@ -1,0 +1,76 @@
+"""Environments in processes of their own that end before their time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from typing import Any
+
+import pytest
+
+from limask.errors import LimaskError
+from limask.runners.workers import WorkerConnection, WorkerRunner
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def work(pipe: Any) -> None:
+    """A host's worker: answers with what it is sent; ``die`` ends it, ``answer_and_die`` after the answer."""
+    while True:
+        command, data = pipe.recv()
+        if command == "die":
+            os._exit(3)
+        if command == "close":
+            return
+        pipe.send((command, data))
+        if command == "answer_and_die":
+            os._exit(3)
+
+
+class ParallelRunner:
+    """What of a host's parallel runner matters here: two workers, of which the last one answers last."""
+
+    def __init__(self, args: Any, logger: Any) -> None:
+        pipes = [CONTEXT.Pipe() for _ in range(2)]
+        self.parent_conns: Any = tuple(ours for ours, _ in pipes)
+        # Kept, as the hosts keep them: it is why a pipe whose worker has ended never reports its end.
+        self.worker_conns = tuple(theirs for _, theirs in pipes)
+        self.ps = [CONTEXT.Process(target=work, args=(pipe,), daemon=True) for pipe in self.worker_conns]
+        for process in self.ps:
+            process.start()
+
+    def run(self, test_mode: bool) -> Any:
+        commands = ("step", "die" if test_mode else "step")
+        for pipe, command in zip(self.parent_conns, commands, strict=True):
+            pipe.send((command, 7))
+        return [pipe.recv() for pipe in self.parent_conns]
+
+    def close_env(self) -> None:
+        for pipe in self.parent_conns:
+            pipe.send(("close", None))
+
+
+class Runner(WorkerRunner, ParallelRunner):
+    """As a host joins them."""
+
+
+def test_a_dead_worker_ends_the_run_and_the_others() -> None:
+    runner = Runner(None, None)
+    assert runner.run(test_mode=False) == [("step", 7)] * 2
+    with pytest.raises(LimaskError, match=f"{runner.ps[1].name} has ended with status 3"):
+        runner.run(test_mode=True)
+    assert [process.exitcode for process in runner.ps] == [0, 3]
+
+
+def test_a_workers_last_answer_counts_and_statistics_are_never_asked_for() -> None:
+    runner = Runner(None, None)
+    first, second = runner.parent_conns
+    first.send(("answer_and_die", 1))
+    runner.ps[0].join(timeout=30)
+    assert first.recv() == ("answer_and_die", 1)
+    second.send(("get_stats", None))
+    second.send(("step", 2))
+    assert second.recv() == {}
+    assert second.recv() == ("step", 2), "the worker was asked for nothing else"
+    runner.close_env()
+    assert isinstance(second, WorkerConnection)
