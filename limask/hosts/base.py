@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -32,9 +33,13 @@ class Host(ABC):
 
     Attributes:
         prefix: prefix of its modules, ``""`` in a checkout with a flat ``src/``.
+        td_weight: weight of the squared TD error in the loss of the family's own Q-learner.
+        ends_abruptly: the module whose ``run`` ends the whole process, if the family's does.
     """
 
     prefix: str = ""
+    td_weight: float = 1.0
+    ends_abruptly: str | None = None
 
     def module(self, name: str) -> Any:
         """Import one of the host's modules."""
@@ -67,6 +72,24 @@ class Host(ABC):
     def smax_env(self) -> Callable[..., Any]:
         """Builds one SMAX battle as the family's runners expect it."""
 
+    def check(self, args: Any) -> None:  # noqa: B027 - most families take everything
+        """Refuse options of the family's that ``lim_learner`` does not have.
+
+        Raises:
+            LimaskError: names the option and what to set.
+        """
+
+    def q_learner(self) -> type:
+        """The learner that ``lim_learner`` extends."""
+        learner: type = self.module("learners").REGISTRY["q_learner"]
+        return learner
+
+    def before_update(self, learner: Any) -> None:  # noqa: B027 - most families need nothing
+        """Make the networks ready for learning, after episodes were acted."""
+
+    def before_episodes(self, runner: Any) -> None:  # noqa: B027 - most families need nothing
+        """Make the networks ready for acting."""
+
     # -- registration ---------------------------------------------------------------------------------
 
     def register(self) -> None:
@@ -81,7 +104,7 @@ class Host(ABC):
             "EpsilonGreedy", EpsilonGreedy, selectors["epsilon_greedy"]
         )
         macs["lim_mac"] = self._join("LimMac", LimMac, macs["basic_mac"])
-        learners["lim_learner"] = self._join("LimLearner", LimLearner, learners["q_learner"])
+        learners["lim_learner"] = self._join("LimLearner", LimLearner, self.q_learner())
         self.module("envs").REGISTRY["smax"] = self.smax_env()
         vector, parallel = self._join("VectorRunner", VectorRunner, runners["parallel"]), runners["parallel"]
         runners["vector"] = lambda args, logger: (
@@ -89,6 +112,8 @@ class Host(ABC):
         )
         for name, runner in runners.items():
             runners[name] = self._checked(runner)
+        if self.ends_abruptly:
+            self.module(self.ends_abruptly).os = _WithoutExit()
 
     def _join(self, name: str, mixin: type, base: type) -> type:
         return type(name, (mixin, base), {"host": self, "__module__": __name__})
@@ -102,6 +127,7 @@ class Host(ABC):
             if not hasattr(args, "lim"):
                 return runner(args=args, logger=logger)
             config = LimConfig.from_block(args.lim)
+            self.check(args)
             layouts.known_layout(config, args.env, args.env_args)
             config.n_minibatches(args.batch_size)
             built = runner(args=args, logger=logger)
@@ -129,6 +155,19 @@ class Host(ABC):
         )
         obs_size = input_size - spec.input_size(0)
         return LimAgent(spec, config, layouts.resolve(config, args.env, args.env_args, obs_size))
+
+
+class _WithoutExit:
+    """Module ``os`` for a host's ``run``, whose last statement is ``os._exit``: without it the process ends by
+    itself, and what sacred, TensorBoard and W&B have not written yet is written."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    @staticmethod
+    def _exit(status: int) -> None:
+        if status:
+            raise SystemExit(status)
 
 
 class FiveTupleSmaxEnv(SmaxEnv):
