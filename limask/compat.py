@@ -83,7 +83,7 @@ def _behind(imported: set[str]) -> set[str]:
     return {"s2clientprotocol"} if imported & {"smac", "pysc2"} else set()
 
 
-# -- the shims ------------------------------------------------------------------------------------------------
+# -- the shims --------------------------------------------------------------------------------
 
 
 def _yaml_load() -> None:
@@ -126,8 +126,8 @@ class _Missing(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         package = cls.__module__.split(".")[0]
         raise LimaskError(
-            f"{cls.__module__}.{cls.__qualname__} was used, and the package {package} is not installed: install "
-            "it, or choose another environment"
+            f"{cls.__module__}.{cls.__qualname__} was used, and the package {package} is not installed: "
+            "install it, or choose another environment"
         )
 
 

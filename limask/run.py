@@ -75,8 +75,8 @@ def _make_compatible(source: Path, with_compat: bool) -> None:
     elif lacking := compat.needed(source):
         names = ", ".join(shim.name for shim in lacking)
         raise LimaskError(
-            f"--host={source.parent}: it was written for older packages and does not start here ({names}); add "
-            "--compat, as in `limask run --compat --host …`: that bridges these, for this run alone"
+            f"--host={source.parent}: it was written for older packages and does not start here ({names}); "
+            "add --compat, as in `limask run --compat --host …`: that bridges these, for this run alone"
         )
 
 

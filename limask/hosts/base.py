@@ -158,8 +158,8 @@ class Host(ABC):
 
 
 class _WithoutExit:
-    """Module ``os`` for a host's ``run``, whose last statement is ``os._exit``: without it the process ends by
-    itself, and what sacred, TensorBoard and W&B have not written yet is written."""
+    """Module ``os`` for a host's ``run``, whose last statement is ``os._exit``: without it the process ends
+    by itself, and what sacred, TensorBoard and W&B have not written yet is written."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)

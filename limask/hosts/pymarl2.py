@@ -47,7 +47,7 @@ class Pymarl3Host(Pymarl2Host):
 
 
 def _or_without_mixer(learner: type) -> type:
-    """``nq_learner`` that also takes ``mixer: null``, independent learners, as other families' learners do."""
+    """``nq_learner`` that also takes ``mixer: null`` (independent learners), as other families' do."""
 
     def init(self: Any, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
         if args.mixer is not None:

@@ -60,8 +60,8 @@ def install(checkout: Path, *, dry_run: bool = False, with_compat: bool = False)
 
 def _compat_hint(root: Path) -> list[str]:
     names = ", ".join(shim.name for shim in compat.needed(root / "src"))
-    told = f"src/main.py does not start with the packages installed here ({names}): `limask install --compat` helps"
-    return [told] if names else []
+    told = f"src/main.py does not start with the packages installed here ({names})"
+    return [f"{told}: `limask install --compat` helps"] if names else []
 
 
 def uninstall(checkout: Path, *, dry_run: bool = False) -> list[str]:

@@ -9,7 +9,7 @@ from limask.errors import LimaskError
 
 
 class Family(NamedTuple):
-    """``key`` in the code, ``name`` for people, and in each of some files a word that tells it from the rest."""
+    """``key`` in the code, ``name`` for people, and in each of some files a word that tells it from others."""
 
     key: str
     name: str
@@ -41,10 +41,10 @@ def family_of(root: Path) -> Family:
     for family in FAMILIES:
         if all(_says(root / name, word) for name, word in family.words.items()):
             return family
+    known = ", ".join(family.name for family in FAMILIES)
     raise LimaskError(
         f"{root} is a PyMARL-family checkout that limask has no adapter for: neither {_Q_LEARNER} nor "
-        f"{_NQ_LEARNER} is like that of {', '.join(family.name for family in FAMILIES)}; use one of these, or "
-        "pymarlzooplus"
+        f"{_NQ_LEARNER} is like that of {known}; use one of these, or pymarlzooplus"
     )
 
 
