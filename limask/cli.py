@@ -24,13 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
-        options.command(options)
+        return options.command(options) or 0
     except LimaskError as error:
         print(f"limask: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--compat", action="store_true", help=_COMPAT + ", in this run alone")
     _add_sink(run)
     run.set_defaults(command=_run)
+    text = "whether qmix_lim would start here, and what to type where it would not"
+    doctor = commands.add_parser("doctor", help=text, description=text, allow_abbrev=False)
+    text = "folder of a checkout (default: examine pymarlzooplus)"
+    doctor.add_argument("checkout", type=Path, nargs="?", help=text)
+    doctor.set_defaults(command=_doctor)
     _add_campaign(commands)
     _add_bench(commands)
     _add_evaluate(commands)
@@ -211,6 +215,14 @@ def _status(options: argparse.Namespace) -> None:
     from limask.install import status
 
     print("\n".join(status(options.checkout)))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from limask.doctor import doctor, lines
+
+    findings = doctor(options.checkout)
+    print("\n".join(lines(findings, options.checkout)))
+    return int(any(finding.level == "stop" for finding in findings))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ The hosts concerned are PyMARL, PyMARL2, PyMARL3 and EPyMARL before 2.0.0. Their
 
 from __future__ import annotations
 
+import ast
 import collections
 import collections.abc
 import importlib.abc
@@ -25,28 +26,30 @@ from limask.errors import LimaskError
 
 _log = logging.getLogger("limask.compat")
 
-#: Imported by old hosts at start, whichever environment is played.
-_GAMES = ("smac", "pysc2", "s2clientprotocol", "gym")
+#: Imported by hosts at start, whichever environment is played.
+_GAMES = ("smac", "pysc2", "s2clientprotocol", "pygame", "gym", "smaclite", "pettingzoo")
 
 
 class Shim(NamedTuple):
-    """``name``; what the host would stop at, ``why``; and how it is put right, ``apply``."""
+    """``name``; what it does; how it is applied; and whether the host stops at its start without it, whatever
+    the environment."""
 
     name: str
-    why: str
+    effect: str
     apply: Callable[[], None]
+    is_needed: bool = True
 
 
 def needed(source: Path) -> list[Shim]:
     """Shims without which the host in ``source``, a checkout's ``src``, does not start here."""
-    return list(_shims(source))
+    return [shim for shim in _shims(source) if shim.is_needed]
 
 
 def apply(source: Path) -> None:
-    """Apply every shim that the host in ``source`` needs."""
+    """Apply every shim that the host in ``source``, or one of its environments, needs."""
     for shim in _shims(source):
         shim.apply()
-        _log.warning("limask compat: %s: %s", shim.name, shim.why)
+        _log.warning("limask compat: %s: %s", shim.name, shim.effect)
 
 
 def _shims(source: Path) -> Iterator[Shim]:
@@ -58,13 +61,14 @@ def _shims(source: Path) -> Iterator[Shim]:
     imported = _imports(source)
     for name in _GAMES:
         if name in imported and importlib.util.find_spec(name) is None:
-            why = (
+            effect = (
                 f"stands in for the package {name}, which is not installed: its environments cannot be played"
             )
-            yield Shim(name, why, _StandIns(name).install)
-    if "s2clientprotocol" in imported | _behind(imported) and _protobuf_is_newer():
-        why = "reads StarCraft II's messages in Python (PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python)"
-        yield Shim("protobuf", why, _protobuf)
+            yield Shim(name, effect, _StandIns(name).install)
+    if _protobuf_is_newer():
+        effect = "reads StarCraft II's messages in Python (PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python)"
+        is_needed = bool(imported & {"smac", "pysc2", "s2clientprotocol"})
+        yield Shim("protobuf", effect, _protobuf, is_needed)
 
 
 def _text(path: Path) -> str:
@@ -72,15 +76,47 @@ def _text(path: Path) -> str:
 
 
 def _imports(source: Path) -> set[str]:
-    """Packages of ``_GAMES`` that are imported at the left margin, somewhere below ``envs`` or in ``run``."""
-    pattern = re.compile(rf"^(?:from|import) +({'|'.join(_GAMES)})\b", re.MULTILINE)
-    files = [*(source / "envs").rglob("*.py"), *(source / "run").rglob("*.py"), source / "run.py"]
-    return {name for path in files for name in pattern.findall(_text(path))}
+    """Packages that are imported, without a ``try`` around it, when ``main.py`` starts."""
+    found: set[str] = set()
+    seen: set[Path] = set()
+    ahead = [source / "main.py"]
+    while ahead:
+        path = ahead.pop()
+        if path in seen or not path.is_file():
+            continue
+        seen.add(path)
+        for folder, names in _imported_by(path, source):
+            own = [file for name in names for file in _files_of(folder / Path(*name.split(".")))]
+            ahead += own
+            found |= {name.split(".")[0] for name in names if folder == source and not own}
+    return found
 
 
-def _behind(imported: set[str]) -> set[str]:
-    """What the imported packages import themselves."""
-    return {"s2clientprotocol"} if imported & {"smac", "pysc2"} else set()
+def _imported_by(path: Path, source: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Of each import at the left margin: the folder that it starts from, and the modules it may mean."""
+    try:
+        statements = ast.parse(path.read_bytes()).body
+    except SyntaxError:
+        return
+    for node in statements:
+        if isinstance(node, ast.Import):
+            yield source, [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            folder = path.parents[node.level - 1] if node.level else source
+            module = node.module or ""
+            names = [f"{module}.{alias.name}".lstrip(".") for alias in node.names]
+            yield folder, [*([module] if module else []), *names]
+
+
+def _files_of(module: Path) -> list[Path]:
+    """What is executed when a module of the host's is imported: packages around it too."""
+    candidates = (
+        module.with_name(f"{module.name}.py"),
+        module / "__init__.py",
+        module.parent / "__init__.py",
+    )
+    is_own = any(path.is_file() for path in candidates[:2])
+    return [path for path in candidates if path.is_file()] if is_own else []
 
 
 # -- the shims --------------------------------------------------------------------------------
@@ -124,6 +160,8 @@ class _Missing(type):
         return _missing(f"{cls.__qualname__}.{name}", cls.__module__)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if sys._getframe(1).f_code.co_name == "<module>":  # while the host is imported, nothing is played
+            return _missing(f"{cls.__qualname__}()", cls.__module__)
         package = cls.__module__.split(".")[0]
         raise LimaskError(
             f"{cls.__module__}.{cls.__qualname__} was used, and the package {package} is not installed: "

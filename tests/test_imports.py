@@ -23,7 +23,7 @@ FLOW = [
     ("controller", "reconstruction", "signals", "team"),
     ("learner", "runners"),
     ("hosts",),
-    ("run", "experiments"),
+    ("doctor", "run", "experiments"),
     ("cli",),
     ("__main__",),
 ]

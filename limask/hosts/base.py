@@ -115,6 +115,13 @@ class Host(ABC):
         if self.ends_abruptly:
             self.module(self.ends_abruptly).os = _WithoutExit()
 
+    def registered(self) -> list[str]:
+        """What limask has added to the host's registries, as ``registry.name``."""
+        registries = ("learners", "controllers", "modules.agents", "components.action_selectors", "runners")
+        names = ("lim_learner", "lim_mac", "lim", "lim_epsilon_greedy", "vector")
+        ours = [*zip(registries, names, strict=True), ("envs", "smax")]
+        return [f"{module}.{name}" for module, name in ours if name in self.module(module).REGISTRY]
+
     def _join(self, name: str, mixin: type, base: type) -> type:
         return type(name, (mixin, base), {"host": self, "__module__": __name__})
 

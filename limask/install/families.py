@@ -9,7 +9,7 @@ from limask.errors import LimaskError
 
 
 class Family(NamedTuple):
-    """``key`` in the code, ``name`` for people, and in each of some files a word that tells it from others."""
+    """``key`` in the code, ``name`` for people, and in some files each a word that tells it from others."""
 
     key: str
     name: str
