@@ -162,15 +162,15 @@ class _Missing(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if sys._getframe(1).f_code.co_name == "<module>":  # while the host is imported, nothing is played
             return _missing(f"{cls.__qualname__}()", cls.__module__)
-        package = cls.__module__.split(".")[0]
+        missing = next(base for base in cls.__mro__ if "is_stand_in" in vars(base))  # cls may derive from it
         raise LimaskError(
-            f"{cls.__module__}.{cls.__qualname__} was used, and the package {package} is not installed: "
-            "install it, or choose another environment"
+            f"{missing.__module__}.{missing.__qualname__} was used, and the package "
+            f"{missing.__module__.split('.')[0]} is not installed: install it, or choose another environment"
         )
 
 
 def _missing(name: str, module: str) -> type:
-    return _Missing(name, (), {"__module__": module})
+    return _Missing(name, (), {"__module__": module, "is_stand_in": True})
 
 
 class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
