@@ -34,18 +34,11 @@ def by_family() -> list[Any]:
 def make_checkout(root: Path, family: str = "epymarl", main: str = "", **files: str) -> Path:
     """A checkout that has what every one has, and the words of its family; ``files`` by their module's name,
     as ``envs__init`` for ``src/envs/__init__.py``."""
-    for name in (
-        "config/algs",
-        "config/envs",
-        "learners",
-        "controllers",
-        "modules/agents",
-        "runners",
-        "envs",
-    ):
+    for name in ("config/algs", "config/envs"):
         (root / "src" / name).mkdir(parents=True)
-        if not name.startswith("config"):
-            (root / "src" / name / "__init__.py").write_text("REGISTRY = {}\n")
+    for name in ("learners", "controllers", "modules/agents", "runners", "envs"):
+        (root / "src" / name).mkdir(parents=True)
+        (root / "src" / name / "__init__.py").write_text("REGISTRY = {}\n")
     (root / "src/run.py").write_text("")
     words = {found.key: found.words for found in FAMILIES}[family]
     for name, word in words.items():

@@ -187,7 +187,8 @@ def tables(records: dict[str, dict[str, dict[str, str]]]) -> str:
     """A table in Markdown for each environment: hosts down, algorithms across."""
     parts = []
     for environment, by_host in records.items():
-        columns = list(dict.fromkeys(name for cells in by_host.values() for name in cells))
+        ran = {name for cells in by_host.values() for name in cells}
+        columns = [case.name for case in ALGORITHMS if case.name in ran]
         rows = [[host, *(cells.get(name, "not run") for name in columns)] for host, cells in by_host.items()]
         lines = [[environment, *columns], ["---"] * (len(columns) + 1), *rows]
         parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n")

@@ -54,7 +54,8 @@ def names(source: Path) -> list[str]:
 def python(source: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own: shims stay in the one that applies them."""
     setup = "from limask import compat; compat._GAMES = ('no_such_game',);"
-    setup += f"from pathlib import Path; source = Path({str(source)!r}); import sys; sys.path.insert(0, str(source));"
+    setup += f"from pathlib import Path; source = Path({str(source)!r}); import sys;"
+    setup += "sys.path.insert(0, str(source));"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-c", setup + code], env=env, text=True, capture_output=True, timeout=60
@@ -73,9 +74,9 @@ def test_an_old_host_needs_every_shim_and_starts_with_them(old: Path) -> None:
 
 
 def test_stand_ins_cannot_be_played(old: Path) -> None:
-    code = "compat.apply(source)\nfrom envs import REGISTRY\ndef play(name):\n    REGISTRY[name]('3m')\nplay('{}')"
     for name in ("theirs", "ours"):
-        done = python(old / "src", code.replace(";", "\n").format(name))
+        play = f"compat.apply(source); from envs import REGISTRY; (lambda: REGISTRY[{name!r}]('3m'))()"
+        done = python(old / "src", play)
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
         assert "LimaskError: no_such_game.env" in last
