@@ -17,7 +17,7 @@ from limask.errors import LimaskError
 from limask.hosts import Host, PymarlzooplusHost, host_of
 from limask.install import recognised
 from limask.sinks import REGISTRY as SINKS
-from limask.sinks import Sink, attach
+from limask.sinks import Sink, attach, mirror_in_metrics
 
 PYMARLZOOPLUS = "pymarlzooplus"
 
@@ -97,6 +97,8 @@ def _run_checkout(source: Path, arguments: list[str], sinks: list[Sink]) -> None
 
 def _enter(host: Host, sinks: list[Sink]) -> None:
     host.register()
+    if not host.has_metrics:
+        mirror_in_metrics(host.logger())
     if sinks:
         attach(host.logger(), sinks)
 

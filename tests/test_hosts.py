@@ -13,6 +13,7 @@ from typing import Any
 import checkout_parts
 import pytest
 
+from limask.experiments.sacred_files import latest_run, read_curves
 from limask.install import install, uninstall
 from limask.install.families import family_of
 
@@ -176,6 +177,9 @@ def test_unedited_checkout_runs_through_limask_run(source: Path, tmp_path: Path)
     command += ["--config=qmix_lim", "--env-config=smax", *SHORT, "save_model=True"]
     run(command, tmp_path)
     check_results(tmp_path / "out")
+    run_folder = latest_run(tmp_path / "out")
+    assert run_folder is not None
+    assert read_curves(run_folder)["loss"].steps[-1] >= 200
     assert list((tmp_path / "out/models").rglob("autoencoder.th"))
     assert list((tmp_path / "out/tensorboard").rglob("events.out.tfevents.*"))
     assert git_status(checkout) == before

@@ -34,11 +34,13 @@ class Host(ABC):
     Attributes:
         prefix: prefix of its modules, ``""`` in a checkout with a flat ``src/``.
         td_weight: weight of the squared TD error in the loss of the family's own Q-learner.
+        has_metrics: whether the family's logger fills sacred's ``metrics.json``.
         ends_abruptly: the module whose ``run`` ends the whole process, if the family's does.
     """
 
     prefix: str = ""
     td_weight: float = 1.0
+    has_metrics: bool = True
     ends_abruptly: str | None = None
 
     def module(self, name: str) -> Any:
@@ -47,7 +49,7 @@ class Host(ABC):
 
     def logger(self) -> type:
         """Class of the host's logger of statistics."""
-        logger: type = self.module("run").Logger
+        logger: type = self.module(self.ends_abruptly or "run").Logger
         return logger
 
     # -- how the families differ ----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from limask.hosts.base import Host
 class PymarlHost(Host):
     """PyMARL: target updates counted in episodes, RMSprop, and no statistics of rewards."""
 
+    has_metrics = False
     ends_abruptly = "run"
 
     def hidden_dim(self, args: Any) -> int:
