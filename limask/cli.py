@@ -13,6 +13,9 @@ from limask.errors import LimaskError
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
 
 
+_COMPAT = "let PyMARL, PyMARL2, PyMARL3 or EPyMARL 1 start with current packages"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status (2 for a mistake in what was asked for)."""
     parser = _parser()
@@ -21,13 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
-        options.command(options)
+        return options.command(options) or 0
     except LimaskError as error:
         print(f"limask: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.add_argument("checkout", type=Path, help="folder of the checkout (the one with src/ in it)")
         sub.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+        if command is _install:
+            sub.add_argument("--compat", action="store_true", help=f"also {_COMPAT}, by lines in src/main.py")
         sub.set_defaults(command=command)
     text = "what is installed, and where"
     status = commands.add_parser("status", help=text, description=text, allow_abbrev=False)
@@ -59,8 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--results", type=Path, default=Path("results"), help="folder for results (default: ./results)"
     )
+    run.add_argument("--compat", action="store_true", help=_COMPAT + ", in this run alone")
     _add_sink(run)
     run.set_defaults(command=_run)
+    text = "whether qmix_lim would start here, and what to type where it would not"
+    doctor = commands.add_parser("doctor", help=text, description=text, allow_abbrev=False)
+    text = "folder of a checkout (default: examine pymarlzooplus)"
+    doctor.add_argument("checkout", type=Path, nargs="?", help=text)
+    doctor.set_defaults(command=_doctor)
     _add_campaign(commands)
     _add_bench(commands)
     _add_evaluate(commands)
@@ -192,7 +202,7 @@ def _add_launchers(run: argparse.ArgumentParser) -> None:
 def _install(options: argparse.Namespace) -> None:
     from limask.install import install
 
-    print("\n".join(install(options.checkout, dry_run=options.dry_run)))
+    print("\n".join(install(options.checkout, dry_run=options.dry_run, with_compat=options.compat)))
 
 
 def _uninstall(options: argparse.Namespace) -> None:
@@ -207,10 +217,18 @@ def _status(options: argparse.Namespace) -> None:
     print("\n".join(status(options.checkout)))
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from limask.doctor import doctor, lines
+
+    findings = doctor(options.checkout)
+    print("\n".join(lines(findings, options.checkout)))
+    return int(any(finding.level == "stop" for finding in findings))
+
+
 def _run(options: argparse.Namespace) -> None:
     from limask.run import run_host
 
-    run_host(options.host, options.rest, options.results, options.sink)
+    run_host(options.host, options.rest, options.results, options.sink, with_compat=options.compat)
 
 
 def _bench_speed(options: argparse.Namespace) -> None:

@@ -79,6 +79,8 @@ class LimConfig:
         joint: instead, whether autoencoder ``team`` goes on learning beside every update of Q, on the share
             ``rec_share`` of its episodes, with the masker's agents hidden and only these scored.
         td_lambda: λ of the TD(λ) targets; 0 is the one-step target.
+        q_lambda: whether each step's reward is corrected by how far the best action's value lies above that
+            of the action taken: PyMARL2's Q(λ) targets.
         minibatches: SGD steps made of one sampled batch; ``auto`` is one for every 32 episodes.
     """
 
@@ -109,6 +111,7 @@ class LimConfig:
     finetune_calls: int = _option(300, low=0)
     joint: bool = _option(False)
     td_lambda: float = _option(0.0, low=0.0, high=1.0)
+    q_lambda: bool = _option(False)
     minibatches: int | Literal["auto"] = _option("auto", low=1, choices=("auto",))
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,10 +28,10 @@ class LimMac:
         """Zero hidden states (B, N, H) at the start of ``batch_size`` episodes."""
         self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
-    def parameters(self) -> list[torch.nn.Parameter]:
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
         """What Q-learning trains: all of the agent but an autoencoder inside it."""
         named = self.agent.named_parameters()
-        return [parameter for name, parameter in named if not name.startswith("autoencoder.")]
+        return (parameter for name, parameter in named if not name.startswith("autoencoder."))
 
     def select_actions(self, ep_batch: Any, *args: Any, test_mode: bool = False, **kwargs: Any) -> Any:
         """See the host's."""

@@ -58,8 +58,6 @@ class LimLearner:
     params: list[nn.Parameter]
     logger: Any
     rew_ms: Any
-    n_agents: int
-    training_steps: int
     log_stats_t: int
 
     def __init__(self, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
@@ -69,6 +67,7 @@ class LimLearner:
                 "set standardise_returns=False (and standardise_rewards=True, if wanted)"
             )
         super().__init__(mac, scheme, logger, args)  # type: ignore[call-arg]
+        self.training_steps = 0  # SGD steps made; some hosts count them, all alike
         memory.keep_freed_memory()
         if isinstance(self.optimiser, torch.optim.Adam):
             for group in self.optimiser.param_groups:
@@ -91,6 +90,7 @@ class LimLearner:
         Raises:
             LimaskError: a loss is not finite; the networks are as they were before that step.
         """
+        self.host.before_update(self)
         if self.team is not None and self.team.schedule.waits(episode_num):
             return
         begun = {} if self.team is None else self.team.begin(batch, partial(self._check_rec, t_env))
@@ -154,9 +154,9 @@ class LimLearner:
     def _agent_errors(self, batch: Any, packing: Packing, td: TdLoss) -> torch.Tensor:
         """Size of each agent's TD error (P, N), credited as ``lim.credit`` says."""
         if self.config.credit == "mixed":
-            # dL/dQ_i = 2/(P·V) Σ_V δ ∂Q_tot/∂Q_i has been computed for the update already.
+            # dL/dQ_i = 2w/(P·V) Σ_V δ ∂Q_tot/∂Q_i has been computed for the update already.
             assert td.chosen.grad is not None
-            return td.chosen.grad.abs() * (td.td_error.numel() / 2)
+            return td.chosen.grad.abs() * (td.td_error.numel() / (2 * self.host.td_weight))
         reward, terminated = (
             packing.pack(batch[key])[packing.starts].float() for key in ("reward", "terminated")
         )
@@ -182,7 +182,7 @@ class LimLearner:
         taken = q_values[inner.starts].gather(2, inner.pack(part["actions"])[inner.starts]).squeeze(2)
         if self.mixer is not None:
             taken = _mix(self.mixer, taken, inner.pack(part["state"])[inner.starts])
-        return (taken - target).square().mean()
+        return self.host.td_weight * (taken - target).square().mean()
 
     def _td_loss(self, batch: Any, packing: Packing, inputs: torch.Tensor) -> TdLoss:
         """Mean squared TD error of the transitions, by the hosts' own arithmetic."""
@@ -192,43 +192,63 @@ class LimLearner:
         chosen.retain_grad()
         state = packing.pack(batch["state"])
         with torch.no_grad():
-            q_next = next_values = self._next_values(batch, packing, inputs, q_values)
+            q_target, _ = self.target_mac.agent.sequence(inputs, packing.counts)
+            q_next = next_values = self._best_values(batch, packing, q_values, q_target, packing.ends)
             if self.mixer is not None:
                 q_next = _mix(self.target_mixer, q_next, state[packing.ends])
-            target = self._targets(batch, packing, q_next)
+            correction = None
+            if self.config.q_lambda:
+                best = self._best_values(batch, packing, q_values, q_target, packing.starts)
+                taken = q_target[packing.starts].gather(2, actions).squeeze(2)
+                if self.mixer is not None:
+                    best, taken = (_mix(self.target_mixer, q, state[packing.starts]) for q in (best, taken))
+                correction = best - taken
+            target = self._targets(batch, packing, q_next, correction)
         if self.mixer is not None:
             q_taken = _mix(self.mixer, q_taken, state[packing.starts])
         td_error = q_taken - target
-        loss = td_error.square().mean()
+        loss = self.host.td_weight * td_error.square().mean()
         return TdLoss(loss, td_error.detach(), q_taken.detach(), target, chosen, next_values)
 
-    def _next_values(
-        self, batch: Any, packing: Packing, inputs: torch.Tensor, q_values: torch.Tensor
+    def _best_values(
+        self, batch: Any, packing: Packing, q_values: torch.Tensor, q_target: torch.Tensor, at: torch.Tensor
     ) -> torch.Tensor:
-        """Target networks' value of the best action in the states that transitions lead to: (P, N)."""
-        is_unavailable = packing.pack(batch["avail_actions"])[packing.ends] == 0
-        q_target, _ = self.target_mac.agent.sequence(inputs, packing.counts)
-        q_target = q_target[packing.ends].masked_fill(is_unavailable, _NEVER)
-        if not self.args.double_q:
-            return q_target.max(dim=2).values
-        best = q_values[packing.ends].masked_fill(is_unavailable, _NEVER).argmax(dim=2, keepdim=True)
-        return q_target.gather(2, best).squeeze(2)
+        """Target networks' value of the best action at the packed steps ``at`` (P,): (P, N).
 
-    def _targets(self, batch: Any, packing: Packing, q_next: torch.Tensor) -> torch.Tensor:
-        """TD(λ) targets (P, V) from the values (P, V) of the next states."""
+        Args:
+            q_values: (M, N, A) of the networks that learn, which choose the action where ``double_q``.
+            q_target: (M, N, A) of the target networks.
+        """
+        is_unavailable = packing.pack(batch["avail_actions"])[at] == 0
+        q_best = q_target[at].masked_fill(is_unavailable, _NEVER)
+        if not self.args.double_q:
+            return q_best.max(dim=2).values
+        best = q_values[at].masked_fill(is_unavailable, _NEVER).argmax(dim=2, keepdim=True)
+        return q_best.gather(2, best).squeeze(2)
+
+    def _targets(
+        self, batch: Any, packing: Packing, q_next: torch.Tensor, correction: torch.Tensor | None
+    ) -> torch.Tensor:
+        """TD(λ) targets (P, V) from the values (P, V) of the next states; Q(λ) targets where ``correction``
+        (P, V), how far the best action's value lies above that of the one taken, joins the rewards."""
         rewards = batch["reward"][:, :-1]
         if self.args.standardise_rewards:
             self.rew_ms.update(rewards)
             rewards = (rewards - self.rew_ms.mean) / torch.sqrt(self.rew_ms.var)
         at = packing.index[packing.starts]
         n_all = packing.shape[0] * packing.shape[1]
-        values = q_next.new_zeros(n_all, q_next.shape[1]).index_copy(0, at, q_next)
-        is_step = q_next.new_zeros(n_all, 1).index_fill(0, at, 1.0)
+
+        def by_step(values: torch.Tensor) -> torch.Tensor:
+            padded = values.new_zeros(n_all, values.shape[1]).index_copy(0, at, values)
+            return padded.unflatten(0, packing.shape)[:, :-1]
+
+        if correction is not None:
+            rewards = rewards + by_step(correction)
         targets = lambda_returns(
             rewards,
             batch["terminated"][:, :-1].float(),
-            values.unflatten(0, packing.shape)[:, :-1],
-            is_step.unflatten(0, packing.shape)[:, :-1],
+            by_step(q_next),
+            by_step(torch.ones_like(q_next[:, :1])),
             self.args.gamma,
             self.config.td_lambda,
         )
@@ -238,8 +258,8 @@ class LimLearner:
         return {
             "loss": td.loss.detach(),
             "td_error_abs": td.td_error.abs().mean(),
-            "q_taken_mean": td.q_taken.mean() / self.n_agents,
-            "target_mean": td.target.mean() / self.n_agents,
+            "q_taken_mean": td.q_taken.mean() / self.args.n_agents,
+            "target_mean": td.target.mean() / self.args.n_agents,
         }
 
     def _check_rec(self, t_env: int, loss: torch.Tensor) -> None:

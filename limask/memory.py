@@ -63,6 +63,14 @@ def memory_limit(device: str) -> int | None:
     return min(limits, default=None)
 
 
+def free_memory() -> int | None:
+    """Bytes that the system can give away without swapping; None where it does not say."""
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text().strip()

@@ -12,17 +12,24 @@ from typing import Any
 
 import sacred.observers
 
-from limask import resources
+from limask import compat, resources
 from limask.errors import LimaskError
-from limask.hosts import EpymarlHost, Host, PymarlzooplusHost
+from limask.hosts import Host, PymarlzooplusHost, host_of
 from limask.install import recognised
 from limask.sinks import REGISTRY as SINKS
-from limask.sinks import Sink, attach
+from limask.sinks import Sink, attach, mirror_in_metrics
 
 PYMARLZOOPLUS = "pymarlzooplus"
 
 
-def run_host(host: str, arguments: list[str], results: Path, sinks: Sequence[str] = ()) -> None:
+def run_host(
+    host: str,
+    arguments: list[str],
+    results: Path,
+    sinks: Sequence[str] = (),
+    *,
+    with_compat: bool = False,
+) -> None:
     """Run the main of ``host`` with ``arguments``, as its own command line would.
 
     Args:
@@ -31,13 +38,13 @@ def run_host(host: str, arguments: list[str], results: Path, sinks: Sequence[str
             no file in the host.
         results: folder for everything the run writes.
         sinks: names of ``limask.sinks`` that take what the host logs as well.
+        with_compat: whether an old host gets what it needs to start here (``limask.compat``).
 
     Raises:
-        LimaskError: no such host; nothing has been run.
+        LimaskError: no such host, or one that does not start here as it is; nothing has been run.
         SystemExit: the host ended with a status of its own.
     """
     results = results.resolve()
-    opened = [SINKS[name](results) for name in dict.fromkeys(sinks)]
     if host == PYMARLZOOPLUS:
         found = importlib.util.find_spec(PYMARLZOOPLUS)
         if found is None or found.origin is None:
@@ -48,12 +55,29 @@ def run_host(host: str, arguments: list[str], results: Path, sinks: Sequence[str
             )
         arguments = _resolve_configs(arguments, Path(found.origin).parent / "config")
         _redirect_results(results)
-        _run_pymarlzooplus(arguments, opened)
+        _run_pymarlzooplus(arguments, _opened(sinks, results))
     else:
         source = _source_folder(Path(host))
         arguments = _resolve_configs(arguments, source / "config")
+        _make_compatible(source, with_compat)
         _redirect_results(results)
-        _run_checkout(source, _with_override(arguments, f"local_results_path={results}"), opened)
+        overridden = _with_override(arguments, f"local_results_path={results}")
+        _run_checkout(source, overridden, _opened(sinks, results))
+
+
+def _opened(sinks: Sequence[str], results: Path) -> list[Sink]:
+    return [SINKS[name](results) for name in dict.fromkeys(sinks)]
+
+
+def _make_compatible(source: Path, with_compat: bool) -> None:
+    if with_compat:
+        compat.apply(source)
+    elif lacking := compat.needed(source):
+        names = ", ".join(shim.name for shim in lacking)
+        raise LimaskError(
+            f"--host={source.parent}: it was written for older packages and does not start here ({names}); "
+            "add --compat, as in `limask run --compat --host …`: that bridges these, for this run alone"
+        )
 
 
 def _run_pymarlzooplus(arguments: list[str], sinks: list[Sink]) -> None:
@@ -65,7 +89,7 @@ def _run_pymarlzooplus(arguments: list[str], sinks: list[Sink]) -> None:
 
 def _run_checkout(source: Path, arguments: list[str], sinks: list[Sink]) -> None:
     sys.path.insert(0, str(source))
-    _enter(EpymarlHost(), sinks)
+    _enter(host_of(source.parent), sinks)
     main = str(source / "main.py")
     sys.argv = [main, *arguments]
     runpy.run_path(main, run_name="__main__")
@@ -73,6 +97,8 @@ def _run_checkout(source: Path, arguments: list[str], sinks: list[Sink]) -> None
 
 def _enter(host: Host, sinks: list[Sink]) -> None:
     host.register()
+    if not host.has_metrics:
+        mirror_in_metrics(host.logger())
     if sinks:
         attach(host.logger(), sinks)
 
@@ -120,8 +146,14 @@ def _redirect_results(results: Path) -> None:
 
     class RedirectedObserver(original):  # type: ignore[misc, valid-type]
         def __init__(self, basedir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-            parts = Path(basedir).parts
-            below = parts[len(parts) - parts[::-1].index("results") :] if "results" in parts else parts[-1:]
-            super().__init__(results.joinpath(*below), *args, **kwargs)
+            super().__init__(results / _below_results(Path(basedir), results), *args, **kwargs)
 
     observers.FileStorageObserver = RedirectedObserver
+
+
+def _below_results(folder: Path, results: Path) -> Path:
+    """What follows ``results``, or else the last folder of that name, in a host's ``folder``."""
+    if folder.is_relative_to(results):
+        return folder.relative_to(results)
+    parts = folder.parts
+    return Path(*(parts[len(parts) - parts[::-1].index("results") :] if "results" in parts else parts[-1:]))

@@ -12,23 +12,24 @@ import numpy as np
 import torch
 import yaml
 
-from limask import resources
+from limask import compat, resources
 from limask.experiments.hosted import config_folder, merged
-from limask.hosts import EpymarlHost, Host, PymarlzooplusHost
+from limask.hosts import Host, PymarlzooplusHost, host_of
 
 N_AGENTS, N_ACTIONS, OBS_SIZE, STATE_SIZE, LIMIT = 3, 5, 12, 7, 9
 
 
 class RecordingLogger:
-    """Stands in for the host's logger and keeps what is logged."""
+    """Stands in for the host's logger and keeps what is logged, which has to be of these ``kinds``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *kinds: type) -> None:
+        self.kinds = kinds or (float,)
         self.console_logger = logging.getLogger("test")
         self.stats: dict[str, list[float]] = {}
 
     def log_stat(self, key: str, value: float, t: int, to_sacred: bool = True) -> None:
-        assert isinstance(value, float), f"{key} is logged as {type(value)}"
-        self.stats.setdefault(key, []).append(value)
+        assert isinstance(value, self.kinds), f"{key} is logged as {type(value)}"
+        self.stats.setdefault(key, []).append(float(value))
 
 
 def load_host(where: str) -> Host:
@@ -37,7 +38,8 @@ def load_host(where: str) -> Host:
         host: Host = PymarlzooplusHost()
     else:
         sys.path.insert(0, str(Path(where) / "src"))
-        host = EpymarlHost()
+        compat.apply(Path(where) / "src")
+        host = host_of(Path(where))
     host.register()
     return host
 
@@ -97,9 +99,9 @@ def make_batch(host: Host, args: Any, n_episodes: int = 32, seed: int = 0, obs_s
     return batch
 
 
-def make_learner(host: Host, args: Any, obs_size: int = OBS_SIZE) -> Any:
-    """Controller and learner of ``args``, with a recording logger."""
+def make_learner(host: Host, args: Any, obs_size: int = OBS_SIZE, *kinds: type) -> Any:
+    """Controller and learner of ``args``, with a logger that records values of these ``kinds``."""
     scheme = make_scheme(args, obs_size)
     scheme["actions_onehot"] = {"vshape": (args.n_actions,), "group": "agents", "dtype": torch.float32}
     mac = host.module("controllers").REGISTRY[args.mac](scheme, {"agents": args.n_agents}, args)
-    return host.module("learners").REGISTRY[args.learner](mac, scheme, RecordingLogger(), args)
+    return host.module("learners").REGISTRY[args.learner](mac, scheme, RecordingLogger(*kinds), args)

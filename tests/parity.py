@@ -18,13 +18,19 @@ from limask.hosts import Host
 
 N_UPDATES = 20
 
+#: What some hosts log under other names than the rest, and what they log as something that it is not.
+OTHER_NAMES = {"loss_td": "loss"}
+MISNOMERS = {"loss_td": ("td_error_abs",)}  # PyMARL2 and 3 log half the mean squared error under that name
+
 
 def parity(host: Host, overrides: dict[str, Any]) -> dict[str, float]:
     """Largest differences of what is logged (relative above 1) and of any parameter, over 20 updates."""
-    lim = {"trunk": "fc", "autoencoder": "entity", "masker": "none", "lambda_rec": 0.0, "td_lambda": 0.0}
-    common = {"target_update_interval_or_tau": 7, "obs_last_action": True, "use_rnn": True}
-    common |= {"standardise_rewards": False} | overrides
-    theirs = host_parts.make_learner(host, host_parts.make_args(host, "qmix", **common))
+    lim = {"trunk": "fc", "autoencoder": "entity", "masker": "none", "lambda_rec": 0.0}
+    lim |= {key: overrides.get(key, off) for key, off in (("td_lambda", 0.0), ("q_lambda", False))}
+    common = {"target_update_interval_or_tau": 7, "target_update_interval": 7, "obs_last_action": True}
+    common |= {"lr": 5e-4, "td_lambda": 0.0, "use_rnn": True, "standardise_rewards": False} | overrides
+    theirs_args = host_parts.make_args(host, "qmix", **common)
+    theirs = host_parts.make_learner(host, theirs_args, host_parts.OBS_SIZE, float, torch.Tensor)
     ours = host_parts.make_learner(host, host_parts.make_args(host, "qmix_fc", lim=lim, **common))
     ours.mac.agent.load_state_dict(theirs.mac.agent.state_dict())
     ours.target_mac.load_state(ours.mac)
@@ -37,8 +43,16 @@ def parity(host: Host, overrides: dict[str, Any]) -> dict[str, float]:
             batch.data.transition_data[key] = batch[key].double()
         for learner in (theirs, ours):
             learner.train(batch, step, step)
+    return compared(theirs, ours)
+
+
+def compared(theirs: Any, ours: Any) -> dict[str, float]:
+    """Differences between two learners after the same updates."""
+    stats = {OTHER_NAMES.get(key, key): values for key, values in theirs.logger.stats.items()}
+    for name, wrong in MISNOMERS.items():
+        if name in theirs.logger.stats:
+            stats = {key: values for key, values in stats.items() if key not in wrong}
     pairs = zip(theirs.params, ours.params, strict=True)
-    stats = theirs.logger.stats
     return {
         key: max(
             abs(a - b) / max(1.0, abs(a)) for a, b in zip(stats[key], ours.logger.stats[key], strict=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from checkout_parts import make_checkout
 
 from limask import cli, resources
 from limask.errors import LimaskError
@@ -156,6 +157,8 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
 
     logged = Campaign.from_block(block(sinks=["tensorboard"]))
     assert logged.command(logged.runs()[0], Path("out"))[:9] == [*command[:8], "--sink=tensorboard"]
+    old = Campaign.from_block(block(compat=True))
+    assert old.command(old.runs()[0], Path("out"))[:9] == [*command[:8], "--compat"]
 
 
 @pytest.mark.parametrize(("name", "n_runs"), [("demo", 3), ("headroom", 42), ("smoke", 12), ("pilot", 30)])
@@ -208,6 +211,7 @@ def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
         ({"sinks": ["tensorbord"]}, "sinks: 'tensorbord' is none of tensorboard, wandb; did you mean"),
         ({"sinks": "wandb"}, "sinks is 'wandb': expected a list"),
         ({"sinks": ["wandb", "wandb"]}, "sinks: 'wandb' is there twice"),
+        ({"compat": "yes"}, "compat is 'yes': expected true or false"),
         ({"tmax": 1}, "'tmax' is no key of the campaign; did you mean 't_max'?"),
     ],
 )
@@ -224,6 +228,16 @@ def test_mistakes_in_the_file(
     assert cli.main(["campaign", "run", str(file), "--output", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_an_old_host_is_refused_without_compat(block: Callable[..., Given], tmp_path: Path) -> None:
+    root = make_checkout(tmp_path / "old", "pymarl", "import yaml\nyaml.load(f)\n")
+    for kind, names in (("algs", ("qmix",)), ("envs", ("fake",))):
+        for name in names:
+            (root / f"src/config/{kind}/{name}.yaml").write_text("label: none\nenv_args: {}\n")
+    given = block(host=str(root))
+    with pytest.raises(LimaskError, match=r"does not start here \(yaml.load\); set compat: true"):
+        check_campaign(Campaign.from_block(given))
 
 
 def test_limask_block_and_map_are_checked_against_the_environment() -> None:

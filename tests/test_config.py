@@ -78,6 +78,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("td_lambda", 1.01, ("number", "at least 0.0", "at most 1.0")),
     ("td_lambda", -0.01, ("number", "at least 0.0", "at most 1.0")),
     ("td_lambda", False, ("number", "at least 0.0", "at most 1.0")),
+    ("q_lambda", 0, ("True or False",)),
+    ("q_lambda", "true", ("True or False",)),
     ("minibatches", 0, ("integer", "at least 1", "auto")),
     ("minibatches", 2.0, ("integer", "at least 1", "auto")),
     ("minibatches", True, ("integer", "at least 1", "auto")),
@@ -124,6 +126,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("pretrain_updates", 0, 0),
     ("finetune_calls", 0, 0),
     ("joint", True, True),
+    ("q_lambda", True, True),
     ("td_lambda", 0, 0.0),
     ("td_lambda", 1, 1.0),
     ("minibatches", 1, 1),
@@ -417,7 +420,7 @@ def test_published_methods_differ_in_what_they_are_published_with() -> None:
     for name, may_differ in (("qmix_ma2e", method), ("qmix_li_ma2e", method | joint)):
         arm = arms[name]
         assert {key for key in arm["lim"] if arm["lim"][key] != reference["lim"][key]} == may_differ
-        above = {"name": name, "hidden_dim": 128, "lim": None}
+        above = {"name": name, "hidden_dim": 128, "rnn_hidden_dim": 128, "lim": None}
         assert arm | {"lim": None} == reference | above
     assert arms["qmix_ma2e"]["lim"]["masker"] == "random_agent"
     assert arms["qmix_li_ma2e"]["lim"]["masker"] == "td_threshold"

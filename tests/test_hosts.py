@@ -10,17 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import checkout_parts
 import pytest
 
+from limask.experiments.sacred_files import latest_run, read_curves
 from limask.install import install, uninstall
+from limask.install.families import family_of
 
 TESTS = Path(__file__).parent
-CHECKOUTS = [Path(path) for path in os.environ.get("LIMASK_TEST_HOSTS", "").split(os.pathsep) if path]
-#: Value-based learners of EPyMARL's kind; the other families have their own adapters to come.
-EPYMARL = [path for path in CHECKOUTS if (path / "src/learners/maddpg_learner.py").is_file()]
-NEEDS_EPYMARL = pytest.mark.skipif(
-    not EPYMARL, reason="LIMASK_TEST_HOSTS names no EPyMARL checkout: its runs and parity are not tested"
-)
 
 #: Each line is one way in which the hosts' learner can be set; all must agree with ours.
 SETTINGS: list[dict[str, Any]] = [
@@ -31,6 +28,20 @@ SETTINGS: list[dict[str, Any]] = [
     {"mixer": None, "obs_last_action": False},
     {"target_update_interval_or_tau": 0.1},
 ]
+NQ_SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"mixer": "vdn", "obs_last_action": False},
+    {"td_lambda": 0.6},
+    {"td_lambda": 1.0, "optimizer": "rmsprop"},
+]
+Q_LAMBDA: list[dict[str, Any]] = [{"q_lambda": True}, {"q_lambda": True, "td_lambda": 0.6, "mixer": "vdn"}]
+SETTINGS_OF = {
+    "epymarl": SETTINGS,
+    "epymarl_v1": SETTINGS,
+    "pymarl": [{}, {"mixer": "vdn", "double_q": False}, {"mixer": None, "obs_last_action": False}],
+    "pymarl2": NQ_SETTINGS + Q_LAMBDA,
+    "pymarl3": NQ_SETTINGS,
+}
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -41,25 +52,27 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def check_parity(where: str) -> None:
-    done = run([sys.executable, str(TESTS / "parity.py"), where, json.dumps(SETTINGS)], TESTS)
+def check_parity(where: str, settings: list[dict[str, Any]]) -> None:
+    done = run([sys.executable, str(TESTS / "parity.py"), where, json.dumps(settings)], TESTS)
     results = json.loads(done.stdout.strip().splitlines()[-1])
-    for settings, differences in zip(SETTINGS, results, strict=True):
+    for setting, differences in zip(settings, results, strict=True):
         assert differences.pop("n_losses") == 20
         assert differences.pop("moved") > 1e-4, "the target network never lagged: nothing was compared"
-        assert differences.pop("parameters") < 1e-5, settings
-        assert max(differences.values()) < 1e-6, (settings, differences)
+        assert {"loss", "grad_norm", "q_taken_mean", "target_mean"} < differences.keys()
+        assert differences.pop("parameters") < 1e-5, setting
+        assert max(differences.values()) < 1e-6, (setting, differences)
 
 
 def test_parity_with_pymarlzooplus() -> None:
     """No mask, no reconstruction, trunk fc: stock QMIX, to the last digits that float64 leaves."""
-    check_parity("pymarlzooplus")
+    check_parity("pymarlzooplus", SETTINGS)
 
 
-@NEEDS_EPYMARL
-def test_parity_with_epymarl() -> None:
-    """The same against a checkout's own learner."""
-    check_parity(str(EPYMARL[0]))
+@pytest.mark.parametrize("source", checkout_parts.by_family())
+def test_parity_with_a_checkout(source: Path) -> None:
+    """The same against each family's own value-based learner: ``q_learner``, or ``nq_learner`` with TD(λ) and
+    PyMARL2's Q(λ)."""
+    check_parity(str(source), SETTINGS_OF[family_of(source).key])
 
 
 def sacred_run(results: Path, name: str, number: int = 1) -> Path:
@@ -111,11 +124,14 @@ def test_a_mistake_is_one_line_and_no_traceback_inside_the_hosts_loop(tmp_path: 
     assert "did you mean 'random'" in line
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    copy = tmp_path / "epymarl"
-    shutil.copytree(EPYMARL[0], copy, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "results"))
-    return copy
+# -- checkouts --------------------------------------------------------------------------------------------
+
+SHORT = ["with", "t_max=200", "batch_size=8", "buffer_size=50", "test_nepisode=8", "learner_log_interval=0"]
+
+
+def copied(source: Path, tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__", "results")
+    return Path(shutil.copytree(source, tmp_path / "checkout", symlinks=True, ignore=ignored))
 
 
 def git_status(checkout: Path) -> str:
@@ -123,43 +139,48 @@ def git_status(checkout: Path) -> str:
     return subprocess.run(command, text=True, capture_output=True, check=True).stdout
 
 
-@NEEDS_EPYMARL
-def test_epymarl_installed_runs_stock_and_lim_and_is_clean_after_uninstall(checkout: Path) -> None:
+def check_results(results: Path) -> None:
+    """Sacred knows that the run is complete, and all of what it was told."""
+    (run_file,) = results.rglob("run.json")
+    assert json.loads(run_file.read_text())["status"] == "COMPLETED"
+    info = json.loads((run_file.parent / "info.json").read_text())
+    steps = info["loss_T"] if "loss_T" in info else last_steps(run_file.parent, "loss")
+    assert steps[-1] >= 200, "the last update is not among the results"
+    for key in ("loss", "test_return_mean"):
+        values = info.get(key) or json.loads((run_file.parent / "metrics.json").read_text())[key]["values"]
+        assert all(isinstance(value, (int, float)) or "value" in value for value in values)
+
+
+def last_steps(folder: Path, key: str) -> list[int]:
+    steps: list[int] = json.loads((folder / "metrics.json").read_text())[key]["steps"]
+    return steps
+
+
+@pytest.mark.parametrize("source", checkout_parts.by_family())
+def test_installed_checkout_runs_by_itself_and_is_clean_after_uninstall(source: Path, tmp_path: Path) -> None:
+    checkout = copied(source, tmp_path)
     before = git_status(checkout)
-    install(checkout)
-    main = [sys.executable, "src/main.py"]
-    short = ["t_max=300", "batch_size=8", "test_nepisode=8"]
-    for algorithm in ("qmix", "qmix_lim"):
-        run([*main, f"--config={algorithm}", "--env-config=smax", "with", *short], checkout)
-        assert last(checkout / f"results/sacred/{algorithm}/3m/1", "test_return_mean") >= 0
+    install(checkout, with_compat=True)
+    run([sys.executable, "src/main.py", "--config=qmix_lim", "--env-config=smax", *SHORT], checkout)
+    check_results(checkout / "results")
     shutil.rmtree(checkout / "results")
     uninstall(checkout)
     assert git_status(checkout) == before
 
 
-@NEEDS_EPYMARL
-def test_epymarl_runs_unedited_through_limask_run(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", checkout_parts.by_family())
+def test_unedited_checkout_runs_through_limask_run(source: Path, tmp_path: Path) -> None:
+    checkout = copied(source, tmp_path)
     before = git_status(checkout)
-    command = [
-        sys.executable,
-        "-m",
-        "limask",
-        "run",
-        "--host",
-        str(checkout),
-        "--results",
-        str(tmp_path / "out"),
-    ]
-    command += [
-        "--config=qmix_lim",
-        "--env-config=smax",
-        "with",
-        "t_max=300",
-        "batch_size=8",
-        "save_model=True",
-    ]
+    command = [sys.executable, "-m", "limask", "run", "--compat", "--sink", "tensorboard"]
+    command += ["--host", str(checkout), "--results", str(tmp_path / "out")]
+    command += ["--config=qmix_lim", "--env-config=smax", *SHORT, "save_model=True"]
     run(command, tmp_path)
-    assert last(sacred_run(tmp_path / "out", "qmix_lim"), "test_return_mean") >= 0
+    check_results(tmp_path / "out")
+    run_folder = latest_run(tmp_path / "out")
+    assert run_folder is not None
+    assert read_curves(run_folder)["loss"].steps[-1] >= 200
     assert list((tmp_path / "out/models").rglob("autoencoder.th"))
+    assert list((tmp_path / "out/tensorboard").rglob("events.out.tfevents.*"))
     assert git_status(checkout) == before
     assert not (checkout / "results").exists()

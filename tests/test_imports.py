@@ -12,7 +12,7 @@ PACKAGE = Path(limask.__file__).parent
 #: Modules from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
     ("errors", "gru", "packing", "selectors", "targets"),
-    ("config", "memory", "resources", "sinks"),
+    ("compat", "config", "memory", "resources", "sinks"),
     ("envs", "install"),
     ("layouts",),
     ("tokens",),
@@ -23,7 +23,7 @@ FLOW = [
     ("controller", "reconstruction", "signals", "team"),
     ("learner", "runners"),
     ("hosts",),
-    ("run", "experiments"),
+    ("doctor", "run", "experiments"),
     ("cli",),
     ("__main__",),
 ]

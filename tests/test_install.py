@@ -21,13 +21,15 @@ import pytest
 from limask import __version__, resources
 from limask import install as installer
 from limask.errors import LimaskError
-from limask.install import _EPYMARL as EPYMARL
 from limask.install import MANIFEST, REGISTRY_FILE, install, status, transaction, uninstall
+from limask.install.families import FAMILIES, Family, family_of
 
 ALG = "src/config/algs/qmix_lim.yaml"
 ENV = "src/config/envs/masked.yaml"
 MASKERS = "src/modules/maskers"
 THIN = f"{MASKERS}/__init__.py"
+MAIN = "src/main.py"
+EPYMARL = FAMILIES[0].words
 OURS = {ALG, ENV, THIN, MANIFEST}
 HOST_CODE = b"from .q_learner import QLearner\n\nREGISTRY = {}\nREGISTRY['q_learner'] = QLearner\n"
 # Calls that can fail for lack of room or permission; a test below checks the numbers.
@@ -543,14 +545,82 @@ def test_registry_file_without_registry_is_refused(host: Path) -> None:
         install(host)
 
 
-@pytest.mark.parametrize("name", list(EPYMARL))
-def test_a_family_without_an_adapter_is_refused(host: Path, name: str) -> None:
-    (host / name).write_text("# another family\n")
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.key)
+def test_a_family_is_told_from_the_others_by_its_words(host: Path, family: Family) -> None:
+    for name in EPYMARL:
+        (host / name).unlink()
+    for name, word in family.words.items():
+        (host / name).write_text(f"{word}\n")
+    assert family_of(host) == family
+    assert "is now installed" in install(host)[-1]
+
+
+def test_a_family_without_an_adapter_is_refused(host: Path) -> None:
+    for name in EPYMARL:
+        (host / name).write_text("# another family\n")
+    with unchanged(host, "has no adapter for: .* is like that of EPyMARL 2.0.0 or later, .*, PyMARL;"):
+        install(host)
+    for name in EPYMARL:
+        (host / name).unlink()
     with unchanged(host, "has no adapter for"):
         install(host)
-    (host / name).unlink()
-    with unchanged(host, "has no adapter for"):
-        install(host)
+
+
+# --- old hosts ----------------------------------------------------------------------
+
+OLD_MAIN = b"#!/usr/bin/env python\nimport collections\nimport yaml\n\n\nload = yaml.load(f)\n"
+
+
+@pytest.mark.parametrize("text", [OLD_MAIN, OLD_MAIN.replace(b"\n", b"\r\n"), b"#!python", b""])
+def test_compat_is_a_block_at_the_head_of_main_and_goes_with_it(host: Path, text: bytes) -> None:
+    (host / MAIN).write_bytes(text)
+    before = tree(host)
+    install(host, with_compat=True)
+    first, *lines = (host / MAIN).read_bytes().splitlines()
+    assert first == (b"#!/usr/bin/env python" if text.startswith(b"#!/") else text or b"# >>> limask >>>")
+    assert b"    _apply_compat(_Path(__file__).resolve().parent)" in lines
+    assert lines[-4:] == text.splitlines()[-4:] or len(text) < 10
+    assert status(host)[-1] == f"block in {MAIN}: ok"
+    assert "already installed" in install(host, with_compat=True)[-1]
+    uninstall(host)
+    assert tree(host) == before
+
+
+def test_compat_goes_when_an_install_no_longer_asks_for_it(host: Path) -> None:
+    (host / MAIN).write_bytes(OLD_MAIN)
+    install(host)
+    without = tree(host)
+    assert f"added the limask block in {MAIN}" in install(host, with_compat=True)
+    lines = install(host)
+    assert f"removed the limask block from {MAIN}" in lines
+    assert tree(host) == without
+    assert "src/main.py does not start with the packages installed here (yaml.load)" in lines[-2]
+
+
+def test_an_edited_compat_block_is_refused(host: Path) -> None:
+    install(host, with_compat=True)
+    edit(host / MAIN, b"    _apply_compat(", b"    print(")
+    for action in (install, uninstall):
+        with unchanged(host, f"{MAIN}: the limask block was edited by hand"):
+            action(host)
+
+
+def test_compat_block_applies_and_does_nothing_without_limask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (resources.src_patch_dir() / "main.py.block").read_text()
+    applied: list[Path] = []
+    stand_in = types.ModuleType("limask.compat")
+    stand_in.apply = applied.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "limask.compat", stand_in)
+    names: dict[str, Any] = {"__file__": str(tmp_path / "main.py")}
+    exec(code, names)
+    assert applied == [tmp_path]
+    assert all(name.startswith("_") for name in names)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    exec(code, {"__file__": str(tmp_path / "main.py")})
+    assert applied == [tmp_path]
 
 
 def test_run_may_be_a_package(host: Path) -> None:
@@ -756,15 +826,10 @@ def test_real_checkout(source: Path | None, tmp_path: Path) -> None:
     root = tmp_path / "checkout"
     shutil.copytree(source, root, symlinks=True)
     before, before_git = tree(root), changed(root)
-    if not (source / "src/learners/maddpg_learner.py").is_file():  # of another family than EPyMARL
-        with pytest.raises(LimaskError, match="no adapter"):
-            install(root)
-        assert (tree(root), changed(root)) == (before, before_git)
-        return
-    install(root)
+    install(root, with_compat=True)
     manifest = json.loads((root / MANIFEST).read_text())
-    assert changed(root) - before_git == {*manifest["files"], MANIFEST, REGISTRY_FILE}
+    assert changed(root) - before_git == {*manifest["files"], MANIFEST, REGISTRY_FILE, MAIN}
     assert all(line.endswith(": ok") for line in status(root)[1:])
-    assert "already installed" in install(root)[-1]
+    assert "already installed" in install(root, with_compat=True)[-1]
     uninstall(root)
     assert (tree(root), changed(root)) == (before, before_git)

@@ -11,6 +11,7 @@ import torch
 
 from limask.errors import LimaskError
 from limask.hosts import Host
+from limask.packing import Packing
 
 SMAX_3M_OBS, SMAX_3M_ACTIONS = 75, 8
 
@@ -20,10 +21,11 @@ def host() -> Host:
     return host_parts.load_host("pymarlzooplus")
 
 
-def smax_learner(host: Host, algorithm: str = "qmix_lim", **lim: Any) -> Any:
+def smax_learner(host: Host, algorithm: str = "qmix_lim", mixer: str = "qmix", **lim: Any) -> Any:
     """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
     torch.manual_seed(0)
     overrides = {"env_args": {"map_name": "3m"}, "n_actions": SMAX_3M_ACTIONS, "lim": lim}
+    overrides |= {"mixer": mixer}
     args = host_parts.make_args(host, algorithm, env="smax", **overrides)
     return host_parts.make_learner(host, args, SMAX_3M_OBS)
 
@@ -212,3 +214,55 @@ def test_mistakes_are_found_before_an_environment_is_built(
             host.module("runners").REGISTRY[runner](args=args, logger=host_parts.RecordingLogger())
         assert words in str(caught.value)
     assert not built
+
+
+def test_q_lambda_corrects_each_reward_for_the_action_taken(host: Host) -> None:
+    """With λ = 0 the targets differ by the value of the best available action minus that of the one taken, in
+    the target networks and step by step through the host's own controller."""
+    plain, corrected = (smax_learner(host, mixer="vdn", td_lambda=0.0, q_lambda=on) for on in (False, True))
+    batch = smax_batch(host, plain)
+    targets = []
+    for learner in (plain, corrected):
+        with torch.no_grad():  # other target networks than those that choose the action
+            for parameter in learner.target_mac.agent.parameters():
+                parameter.mul_(0.5)
+        packing = Packing(batch["filled"].squeeze(-1).bool())
+        td = learner._td_loss(batch, packing, learner.mac.sequence_inputs(batch, packing))
+        targets.append(packing.unpack(scattered(packing, td.target)))
+    online, target = (step_by_step(mac, batch) for mac in (plain.mac, plain.target_mac))
+    best = online.masked_fill(batch["avail_actions"] == 0, -1e9).argmax(dim=3, keepdim=True)
+    gap = (target.gather(3, best) - target.gather(3, batch["actions"])).sum(dim=2)
+    is_step = (batch["filled"][:, :-1] * batch["filled"][:, 1:]).bool()
+    torch.testing.assert_close((targets[1] - targets[0])[:, :-1][is_step], gap[:, :-1][is_step])
+    assert gap.abs().max() > 0.01
+
+
+def scattered(packing: Packing, values: torch.Tensor) -> torch.Tensor:
+    """(P, V) of the transitions → (M, V), zero in the last step of each episode."""
+    packed = values.new_zeros(len(packing.index), values.shape[1])
+    return packed.index_copy(0, packing.starts, values)
+
+
+def step_by_step(mac: Any, batch: Any) -> torch.Tensor:
+    """Q-values (B, T, N, A) as the hosts' own learner computes them."""
+    mac.init_hidden(batch.batch_size)
+    with torch.no_grad():
+        return torch.stack([mac.forward(batch, t=t) for t in range(batch.max_seq_length)], dim=1)
+
+
+def test_a_host_that_minimises_half_the_squared_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half the loss and the gradient, and the same credit of each agent."""
+    found = []
+    for weight in (1.0, 0.5):
+        monkeypatch.setattr(type(host), "td_weight", weight)
+        learner = smax_learner(host, credit="mixed")
+        batch = smax_batch(host, learner)
+        packing = Packing(batch["filled"].squeeze(-1).bool())
+        td = learner._td_loss(batch, packing, learner.mac.sequence_inputs(batch, packing))
+        td.loss.backward()
+        found.append((td.loss.detach(), gradients(learner), learner._agent_errors(batch, packing, td)))
+    (loss, whole, credit), (half_loss, half, half_credit) = found
+    torch.testing.assert_close(half_loss, loss / 2)
+    torch.testing.assert_close(half_credit, credit)
+    for a, b in zip(whole, half, strict=True):
+        torch.testing.assert_close(b, a / 2)

@@ -53,6 +53,12 @@ def test_sacred_files_absent_cut_off_and_whole(tmp_path: Path) -> None:
     assert curves["b"] == Curve()
 
 
+def test_runs_that_pymarl_numbers_without_names(tmp_path: Path) -> None:
+    for name in ("2", "10", "_sources", "3m"):
+        (tmp_path / "sacred" / name).mkdir(parents=True)
+    assert latest_run(tmp_path) == tmp_path / "sacred/10"
+
+
 def test_progress_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from limask import cli, sinks
@@ -112,3 +113,14 @@ def test_absent_wandb_is_named_before_anything_starts(
     assert cli.main([*command, "--config=qmix_lim", "--env-config=smax"]) == 2
     assert "limask[wandb]" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_hosts_that_leave_metrics_empty_have_them_filled(logger: type) -> None:
+    told: list[tuple[Any, ...]] = []
+    run = SimpleNamespace(config=CONFIG, log_scalar=lambda *given: told.append(given))
+    sinks.mirror_in_metrics(logger)
+    log = logger()
+    log.setup_sacred(run)
+    log.log_stat("loss", torch.tensor(0.5), 100)
+    assert told == [("loss", 0.5, 100)]
+    assert log.stats == [("loss", torch.tensor(0.5), 100, True)]

@@ -95,6 +95,7 @@ class Campaign:
         overrides: options of every run.
         max_attempts: how often a run that crashes is started.
         sinks: of ``limask.sinks``, that take what the runs log as well.
+        compat: whether an old host gets what it needs to start (``limask.compat``).
     """
 
     host: str
@@ -107,6 +108,7 @@ class Campaign:
     overrides: Options
     max_attempts: int
     sinks: tuple[str, ...]
+    compat: bool
 
     @classmethod
     def from_block(cls, block: object) -> Campaign:
@@ -117,7 +119,7 @@ class Campaign:
                 the key, what was given and what is expected.
         """
         required = ("host", "arms", "environments", "seeds", "t_max", "test_interval", "thresholds")
-        optional = {"overrides": {}, "max_attempts": 3, "sinks": []}
+        optional = {"overrides": {}, "max_attempts": 3, "sinks": [], "compat": False}
         given = values.block("the campaign", block, required, optional)
         campaign = cls(
             host=_host(values.text("host", given["host"])),
@@ -137,6 +139,7 @@ class Campaign:
             overrides=_overrides("overrides", given["overrides"]),
             max_attempts=values.integer("max_attempts", given["max_attempts"], 1),
             sinks=tuple(values.choices("sinks", given["sinks"], SINKS)),
+            compat=values.truth("compat", given["compat"]),
         )
         if campaign.test_interval > campaign.t_max:
             raise LimaskError(
@@ -160,6 +163,7 @@ class Campaign:
             "overrides": self.overrides,
             "max_attempts": self.max_attempts,
             "sinks": list(self.sinks),
+            "compat": self.compat,
         }
 
     def runs(self) -> list[Run]:
@@ -179,6 +183,7 @@ class Campaign:
     def command(self, run: Run, results: Path) -> list[str]:
         """Command that trains ``run``: what a user would type, with this interpreter."""
         limask = [sys.executable, "-m", "limask", "run", "--host", self.host, "--results", str(results)]
+        limask += ["--compat"] if self.compat else []
         limask += (f"--sink={name}" for name in self.sinks)
         configs = [f"--config={run.arm.config}", f"--env-config={run.environment.env_config}"]
         options = (f"{name}={_literal(value)}" for name, value in self.options(run).items())

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from limask import layouts, resources
+from limask import compat, layouts, resources
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.experiments.campaign import PYMARLZOOPLUS, Arm, Campaign, Environment, flat
@@ -27,6 +27,8 @@ def check_campaign(campaign: Campaign) -> None:
     if "wandb" in campaign.sinks and importlib.util.find_spec("wandb") is None:
         raise LimaskError("sinks: wandb is not installed: `pip install 'limask[wandb]'`")
     configs = _host_configs(campaign.host)
+    if campaign.host != PYMARLZOOPLUS and not campaign.compat:
+        _check_starts(configs.parent)
     defaults = _read(configs / "default.yaml")
     for env in campaign.environments:
         env_options = _merged(defaults, _config(configs, "envs", env.env_config, f"environments.{env.id}"))
@@ -59,6 +61,14 @@ def _host_configs(host: str) -> Path:
         return recognised(Path(host)) / "src/config"
     except LimaskError as error:
         raise LimaskError(f"host: expected pymarlzooplus or a checkout; {error}") from error
+
+
+def _check_starts(source: Path) -> None:
+    if names := ", ".join(shim.name for shim in compat.needed(source)):
+        raise LimaskError(
+            f"host: {source.parent} was written for older packages and does not start here ({names}); set "
+            "compat: true"
+        )
 
 
 def _config(configs: Path, kind: str, name: str, where: str) -> dict[str, Any]:

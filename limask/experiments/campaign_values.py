@@ -86,6 +86,13 @@ def text(where: str, value: object) -> str:
     return value
 
 
+def truth(where: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise LimaskError(f"{where} is {value!r}: expected true or false")
+    return value
+
+
 def integer(where: str, value: object, low: int) -> int:
     """An integer of at least ``low``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:

@@ -86,7 +86,7 @@ def smax_shape(map_name: str) -> Shape:
 
 def config_folder(host: Host) -> Path:
     """The host's own ``config`` folder."""
-    return Path(host.module("main" if host.prefix else "run").__file__).parent / "config"
+    return Path(host.module("learners").__file__).parents[1] / "config"
 
 
 def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:

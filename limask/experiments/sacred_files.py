@@ -21,8 +21,10 @@ class Curve(NamedTuple):
 
 def latest_run(results: Path) -> Path | None:
     """Folder of the run with the highest number below ``limask run --results``'s folder, None without any."""
-    runs = results.glob("sacred/*/*/[0-9]*")
-    return max(runs, key=lambda run: int(run.name) if run.name.isdecimal() else -1, default=None)
+    # PyMARL numbers all runs together, the others those of an algorithm on a map.
+    folders = (run for depth in ("*", "*/*/*") for run in results.glob(f"sacred/{depth}"))
+    runs = [run for run in folders if run.name.isdecimal()]
+    return max(runs, key=lambda run: int(run.name), default=None)
 
 
 def read_curves(run: Path) -> dict[str, Curve]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -33,9 +34,15 @@ class Host(ABC):
 
     Attributes:
         prefix: prefix of its modules, ``""`` in a checkout with a flat ``src/``.
+        td_weight: weight of the squared TD error in the loss of the family's own Q-learner.
+        has_metrics: whether the family's logger fills sacred's ``metrics.json``.
+        ends_abruptly: the module whose ``run`` ends the whole process, if the family's does.
     """
 
     prefix: str = ""
+    td_weight: float = 1.0
+    has_metrics: bool = True
+    ends_abruptly: str | None = None
 
     def module(self, name: str) -> Any:
         """Import one of the host's modules."""
@@ -43,7 +50,7 @@ class Host(ABC):
 
     def logger(self) -> type:
         """Class of the host's logger of statistics."""
-        logger: type = self.module("run").Logger
+        logger: type = self.module(self.ends_abruptly or "run").Logger
         return logger
 
     # -- how the families differ ----------------------------------------------------------------------
@@ -68,6 +75,24 @@ class Host(ABC):
     def smax_env(self) -> Callable[..., Any]:
         """Builds one SMAX battle as the family's runners expect it."""
 
+    def check(self, args: Any) -> None:  # noqa: B027 - most families take everything
+        """Refuse options of the family's that ``lim_learner`` does not have.
+
+        Raises:
+            LimaskError: names the option and what to set.
+        """
+
+    def q_learner(self) -> type:
+        """The learner that ``lim_learner`` extends."""
+        learner: type = self.module("learners").REGISTRY["q_learner"]
+        return learner
+
+    def before_update(self, learner: Any) -> None:  # noqa: B027 - most families need nothing
+        """Make the networks ready for learning, after episodes were acted."""
+
+    def before_episodes(self, runner: Any) -> None:  # noqa: B027 - most families need nothing
+        """Make the networks ready for acting."""
+
     # -- registration ---------------------------------------------------------------------------------
 
     def register(self) -> None:
@@ -82,7 +107,7 @@ class Host(ABC):
             "EpsilonGreedy", EpsilonGreedy, selectors["epsilon_greedy"]
         )
         macs["lim_mac"] = self._join("LimMac", LimMac, macs["basic_mac"])
-        learners["lim_learner"] = self._join("LimLearner", LimLearner, learners["q_learner"])
+        learners["lim_learner"] = self._join("LimLearner", LimLearner, self.q_learner())
         self.module("envs").REGISTRY["smax"] = self.smax_env()
         vector, workers = (
             self._join(mixin.__name__, mixin, runners["parallel"]) for mixin in (VectorRunner, WorkerRunner)
@@ -92,6 +117,15 @@ class Host(ABC):
         )
         for name, runner in runners.items():
             runners[name] = self._checked(runner)
+        if self.ends_abruptly:
+            self.module(self.ends_abruptly).os = _WithoutExit()
+
+    def registered(self) -> list[str]:
+        """What limask has added to the host's registries, as ``registry.name``."""
+        registries = ("learners", "controllers", "modules.agents", "components.action_selectors", "runners")
+        names = ("lim_learner", "lim_mac", "lim", "lim_epsilon_greedy", "vector")
+        ours = [*zip(registries, names, strict=True), ("envs", "smax")]
+        return [f"{module}.{name}" for module, name in ours if name in self.module(module).REGISTRY]
 
     def _join(self, name: str, mixin: type, base: type) -> type:
         return type(name, (mixin, base), {"host": self, "__module__": __name__})
@@ -105,6 +139,7 @@ class Host(ABC):
             if not hasattr(args, "lim"):
                 return runner(args=args, logger=logger)
             config = LimConfig.from_block(args.lim)
+            self.check(args)
             layouts.known_layout(config, args.env, args.env_args)
             config.n_minibatches(args.batch_size)
             built = runner(args=args, logger=logger)
@@ -132,6 +167,19 @@ class Host(ABC):
         )
         obs_size = input_size - spec.input_size(0)
         return LimAgent(spec, config, layouts.resolve(config, args.env, args.env_args, obs_size))
+
+
+class _WithoutExit:
+    """Module ``os`` for a host's ``run``, whose last statement is ``os._exit``: without it the process ends
+    by itself, and what sacred, TensorBoard and W&B have not written yet is written."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    @staticmethod
+    def _exit(status: int) -> None:
+        if status:
+            raise SystemExit(status)
 
 
 class FiveTupleSmaxEnv(SmaxEnv):

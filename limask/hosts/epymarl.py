@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 from limask.hosts.base import FiveTupleSmaxEnv, Host
 from limask.targets import move_towards
@@ -29,7 +31,10 @@ class TauHost(Host):
 
 
 class EpymarlHost(TauHost):
-    """EPyMARL at its current head."""
+    """EPyMARL from version 2.0.0 on."""
+
+    #: One battle, as its runners step it.
+    env: type[SmaxEnv] = FiveTupleSmaxEnv
 
     def actions_of(self, chosen: Any) -> torch.Tensor:
         """See ``Host.actions_of``."""
@@ -41,12 +46,18 @@ class EpymarlHost(TauHost):
 
     def smax_env(self) -> Callable[..., Any]:
         """See ``Host.smax_env``."""
-        return smax_env
+        return functools.partial(_team_battle, self.env)
 
 
-def smax_env(
-    common_reward: bool = True, reward_scalarisation: str = "sum", **env_args: Any
-) -> FiveTupleSmaxEnv:
+class EpymarlV1Host(EpymarlHost):
+    """EPyMARL before version 2.0.0, whose environments return three values."""
+
+    env = SmaxEnv
+
+
+def _team_battle(
+    env: type[SmaxEnv], common_reward: bool = True, reward_scalarisation: str = "sum", **env_args: Any
+) -> SmaxEnv:
     """One SMAX battle; its reward is the team's.
 
     Raises:
@@ -54,4 +65,4 @@ def smax_env(
     """
     if not common_reward:
         raise LimaskError("env=smax with common_reward=False: SMAX rewards the team; set common_reward=True")
-    return FiveTupleSmaxEnv(**env_args)
+    return env(**env_args)

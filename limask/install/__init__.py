@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from limask import __version__, resources
+from limask import __version__, compat, resources
 from limask.errors import LimaskError
 from limask.install.block import block_state
+from limask.install.families import family_of
 from limask.install.manifest import MANIFEST, REGISTRY_FILE, file_state, read_manifest
 from limask.install.plan import Step, plan_install, plan_uninstall
 from limask.install.transaction import carry_out, os_errors_told
 
 __all__ = ["MANIFEST", "REGISTRY_FILE", "install", "recognised", "status", "uninstall"]
 
-#: What tells EPyMARL from the others: target updates in SGD steps, and environments that return five values.
-_EPYMARL = {
-    "src/learners/q_learner.py": "target_update_interval_or_tau",
-    "src/runners/episode_runner.py": "truncated",
-}
 _HOST_FOLDERS = (
     "src/controllers",
     "src/modules/agents",
@@ -32,12 +28,13 @@ _HOST_FOLDERS = (
 )
 
 
-def install(checkout: Path, *, dry_run: bool = False) -> list[str]:
+def install(checkout: Path, *, dry_run: bool = False, with_compat: bool = False) -> list[str]:
     """Add limask to a checkout, or bring an earlier install up to date.
 
     Args:
         checkout: root folder of the checkout (the one that holds ``src``).
         dry_run: only say what would be done.
+        with_compat: whether ``src/main.py`` gets what an old host needs to start here (``limask.compat``).
 
     Returns:
         What was done, or would be done, a line each.
@@ -49,15 +46,22 @@ def install(checkout: Path, *, dry_run: bool = False) -> list[str]:
     with os_errors_told(checkout):
         root = recognised(checkout)
         old = read_manifest(root)
-        steps, new = plan_install(root, old, __version__)
+        steps, new = plan_install(root, old, __version__, with_compat)
+        hint = [] if with_compat else _compat_hint(root)
         if new == old and all(step.verb == "keep" for step in steps):
             told = [step.line(dry_run) for step in steps]
-            return [*told, f"limask {__version__} is already installed in {root}"]
+            return [*told, *hint, f"limask {__version__} is already installed in {root}"]
         verb = "add" if old is None else "replace"
         steps.append(Step(verb, MANIFEST, root / MANIFEST, new.to_bytes()))
         told = carry_out(root, steps, dry_run)
         done = "would be" if dry_run else "is now"
-        return [*told, f"limask {__version__} {done} installed in {root}"]
+        return [*told, *hint, f"limask {__version__} {done} installed in {root}"]
+
+
+def _compat_hint(root: Path) -> list[str]:
+    names = ", ".join(shim.name for shim in compat.needed(root / "src"))
+    told = f"src/main.py does not start with the packages installed here ({names})"
+    return [f"{told}: `limask install --compat` helps"] if names else []
 
 
 def uninstall(checkout: Path, *, dry_run: bool = False) -> list[str]:
@@ -109,8 +113,9 @@ def status(checkout: Path | None) -> list[str]:
             lines.append(f"this is limask {__version__}: `limask install` would update it")
         for name, digest in manifest.files.items():
             lines.append(f"{name}: {file_state(root / name, digest)}")
-        block = block_state(root / REGISTRY_FILE, manifest)
-        return [*lines, f"block in {REGISTRY_FILE}: {block}"]
+        for file, record in manifest.blocks().items():
+            lines.append(f"block in {file}: {block_state(root / file, record)}")
+        return lines
 
 
 def _folder(checkout: Path) -> Path:
@@ -148,12 +153,5 @@ def recognised(checkout: Path) -> Path:
             f"{checkout} is not a PyMARL-family checkout: it lacks {', '.join(missing)}; "
             "give the folder that holds src/main.py"
         )
-    for name, word in _EPYMARL.items():
-        path = root / name
-        if not path.is_file() or word not in path.read_text(encoding="utf-8", errors="replace"):
-            raise LimaskError(
-                f"{checkout} is a PyMARL-family checkout that limask has no adapter for: {name} does not "
-                f"speak of {word!r}, as EPyMARL's does (version 2.0.0 and later); use such a checkout, or "
-                "pymarlzooplus"
-            )
+    family_of(root)
     return root

@@ -1,4 +1,4 @@
-"""The block of limask's in a host's registry file, between two marker lines."""
+"""A block of limask's in a file of the host's, between two marker lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limask.errors import LimaskError
-from limask.install.manifest import MANIFEST, Manifest, sha256_of
+from limask.install.manifest import MANIFEST, BlockRecord, sha256_of
 
 START = b"# >>> limask >>>"
 END = b"# <<< limask <<<"
@@ -14,7 +14,7 @@ END = b"# <<< limask <<<"
 
 @dataclass(frozen=True)
 class _Split:
-    """A registry file cut at the marker lines; ``block`` is empty where there is none."""
+    """A file cut at the marker lines; ``block`` is empty where there is none."""
 
     before: bytes
     block: bytes
@@ -22,7 +22,7 @@ class _Split:
 
 
 def split_at_block(path: Path) -> _Split:
-    """Cut a registry file around its limask block.
+    """Cut a file around its limask block.
 
     Raises:
         LimaskError: the marker lines are not one start followed by one end.
@@ -55,29 +55,29 @@ def block_digest(block: bytes) -> str:
     return sha256_of(b"\n".join(block.splitlines()))
 
 
-def block_state(path: Path, manifest: Manifest | None) -> str:
+def block_state(path: Path, record: BlockRecord | None) -> str:
     try:
         block = split_at_block(path).block
     except LimaskError as error:
         return f"damaged ({error})"
     if not block:
         return "missing"
-    recorded = manifest is None or block_digest(block) == manifest.block_sha256
-    return "ok" if recorded else "edited"
+    is_recorded = record is None or block_digest(block) == record.sha256
+    return "ok" if is_recorded else "edited"
 
 
-def vouched(path: Path, block: bytes, manifest: Manifest | None) -> Manifest:
-    """Return the manifest that records exactly this block.
+def vouched(path: Path, block: bytes, record: BlockRecord | None) -> BlockRecord:
+    """Return the record of exactly this block.
 
     Raises:
         LimaskError: there is none, or the block is not what it records.
     """
-    if manifest is None:
+    if record is None:
         wrong = f"there is a limask block that no {MANIFEST} records"
-    elif block_digest(block) != manifest.block_sha256:
+    elif block_digest(block) != record.sha256:
         wrong = "the limask block was edited by hand"
     else:
-        return manifest
+        return record
     raise LimaskError(
         f"{path}: {wrong}; expected the text that `limask install` wrote; restore it, or delete "
         "the block with both of its marker lines, and run again; nothing was changed"

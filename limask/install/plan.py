@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from limask import resources
 from limask.errors import LimaskError
 from limask.install.block import END, START, block_digest, split_at_block, vouched
-from limask.install.manifest import REGISTRY_FILE, Manifest, file_state, sha256_of
+from limask.install.manifest import MAIN_FILE, REGISTRY_FILE, BlockRecord, Manifest, file_state, sha256_of
 
 _THIN_FILES = ("modules/maskers/__init__.py",)
+_HEAD = re.compile(rb"#!|#.*coding[:=]|from __future__ ")
 _PAST = {"add": "added", "replace": "replaced", "remove": "removed", "keep": "kept"}
 
 
@@ -41,7 +43,9 @@ def _payload() -> dict[str, bytes]:
     return files | {f"src/{name}": (patch / name).read_bytes() for name in _THIN_FILES}
 
 
-def plan_install(root: Path, old: Manifest | None, version: str) -> tuple[list[Step], Manifest]:
+def plan_install(
+    root: Path, old: Manifest | None, version: str, with_compat: bool
+) -> tuple[list[Step], Manifest]:
     payload = _payload()
     recorded = old.files if old else {}
     steps = _missing_folders(root, payload)
@@ -53,15 +57,16 @@ def plan_install(root: Path, old: Manifest | None, version: str) -> tuple[list[S
     for name, digest in recorded.items():
         if name not in payload:  # an earlier limask had it, this one no longer does
             steps += _plan_removal(root, name, digest)
-    block_steps, block_digest, newline_added = _plan_block(root, old)
+    block_steps, block = _plan_block(root, REGISTRY_FILE, old.block if old else None)
+    compat_steps, compat = _plan_compat(root, old.compat if old else None, with_compat)
     new = Manifest(
         version=version,
         files=digests,
-        block_sha256=block_digest,
-        newline_added=newline_added,
+        block=block,
+        compat=compat,
         directories=sorted(directories.union(old.directories if old else ())),
     )
-    return [*steps, *block_steps], new
+    return [*steps, *block_steps, *compat_steps], new
 
 
 def _missing_folders(root: Path, names: Iterable[str]) -> list[Step]:
@@ -92,39 +97,61 @@ def _plan_file(root: Path, name: str, data: bytes, recorded: str | None) -> tupl
     return [Step("keep", f"{name}: you edited it", path)], recorded
 
 
-def _plan_block(root: Path, old: Manifest | None) -> tuple[list[Step], str, bool]:
-    """Plan the registry block; returns also its hash and whether a newline goes before it."""
-    path = root / REGISTRY_FILE
+def _plan_block(root: Path, file: str, recorded: BlockRecord | None) -> tuple[list[Step], BlockRecord]:
+    """Plan the block in one of the host's files, at the end of it, or at the head of ``MAIN_FILE``; returns
+    also what the manifest has to record."""
+    path = root / file
     found = split_at_block(path)
-    body = (resources.src_patch_dir() / "learners/__init__.py.block").read_bytes()
+    body = (resources.src_patch_dir() / f"{PurePosixPath(file).relative_to('src')}.block").read_bytes()
     text = b"".join((found.before, found.after))
     newline = b"\r\n" if text.count(b"\r\n") * 2 > text.count(b"\n") else b"\n"
     block = b"".join(line + newline for line in (START, *body.splitlines(), END))
-    what = f"the limask block in {REGISTRY_FILE}"
+    digest = block_digest(block)
+    what = f"the limask block in {file}"
     if not found.block:
-        gap = b"" if found.before.endswith(b"\n") else newline
-        step = Step("add", what, path, found.before + gap + block)
-        return [step], block_digest(block), bool(gap)
-    recorded = vouched(path, found.block, old)
-    if block_digest(found.block) == block_digest(block):
-        return [], recorded.block_sha256, recorded.newline_added
+        before, after = _cut_below_head(text) if file == MAIN_FILE else (text, b"")
+        gap = b"" if not before or before.endswith(b"\n") else newline
+        step = Step("add", what, path, before + gap + block + after)
+        return [step], BlockRecord(digest, bool(gap))
+    record = vouched(path, found.block, recorded)
+    if block_digest(found.block) == digest:
+        return [], record
     step = Step("replace", what, path, found.before + block + found.after)
-    return [step], block_digest(block), recorded.newline_added
+    return [step], BlockRecord(digest, record.newline_added)
+
+
+def _cut_below_head(text: bytes) -> tuple[bytes, bytes]:
+    """Cut a program below what has to stay on top: ``#!``, the encoding, imports from ``__future__``."""
+    lines = text.splitlines(keepends=True)
+    is_head = [_HEAD.match(line) is not None for line in lines]
+    end = len(lines) - is_head[::-1].index(True) if True in is_head else 0
+    return b"".join(lines[:end]), b"".join(lines[end:])
+
+
+def _plan_compat(
+    root: Path, recorded: BlockRecord | None, is_wanted: bool
+) -> tuple[list[Step], BlockRecord | None]:
+    """Plan the block in ``MAIN_FILE``, or its removal where an earlier install had it."""
+    if is_wanted:
+        return _plan_block(root, MAIN_FILE, recorded)
+    return ([] if recorded is None else [_block_removal(root, MAIN_FILE, recorded)]), None
+
+
+def _block_removal(root: Path, file: str, record: BlockRecord) -> Step:
+    path = root / file
+    found = split_at_block(path)
+    if not found.block:
+        return Step("keep", f"{file} as it is: the limask block is gone", path)
+    vouched(path, found.block, record)
+    before = found.before
+    if record.newline_added and not found.after:
+        before = before.removesuffix(b"\n").removesuffix(b"\r")
+    # Written, not removed: the file itself is the host's.
+    return Step("remove", f"the limask block from {file}", path, before + found.after)
 
 
 def plan_uninstall(root: Path, manifest: Manifest) -> list[Step]:
-    path = root / REGISTRY_FILE
-    found = split_at_block(path)
-    if found.block:
-        vouched(path, found.block, manifest)
-        before = found.before
-        if manifest.newline_added and not found.after:
-            before = before.removesuffix(b"\n").removesuffix(b"\r")
-        what = f"the limask block from {REGISTRY_FILE}"
-        # Written, not removed: the file itself is the host's.
-        steps = [Step("remove", what, path, before + found.after)]
-    else:
-        steps = [Step("keep", f"{REGISTRY_FILE} as it is: the limask block is gone", path)]
+    steps = [_block_removal(root, file, record) for file, record in manifest.blocks().items()]
     for name, digest in manifest.files.items():
         steps += _plan_removal(root, name, digest)
     gone = {step.path for step in steps if step.verb == "remove"}

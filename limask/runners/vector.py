@@ -61,6 +61,7 @@ class VectorRunner:
 
     def run(self, test_mode: bool = False) -> Any:
         """One episode in every environment; returns what the host's parallel runner returns."""
+        self.host.before_episodes(self)
         self.batch = self.new_batch()
         self.t = 0
         self.mac.init_hidden(batch_size=self.batch_size)

@@ -1,0 +1,207 @@
+"""Fills the table in docs/hosts.md from real short runs: python tests/host_table.py CHECKOUT …
+
+Each host × algorithm × environment is trained for some hundred steps through ``limask run``, its last loss
+is read from what sacred wrote, and its last checkpoint is loaded and evaluated by the host's own options.
+What came of it is kept in docs/results/hosts.json; a part is run again by ``--only pymarl2``.
+
+To add an algorithm or an environment, add a line to ``ALGORITHMS`` or ``ENVIRONMENTS``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from limask.install import recognised
+from limask.install.families import family_of
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS, PAGE = ROOT / "docs/results/hosts.json", ROOT / "docs/hosts.md"
+BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+ZOO = "pymarlzooplus"
+
+
+class Case(NamedTuple):
+    """An algorithm or environment: its ``--config`` or ``--env-config``, overrides that it needs, and where
+    it exists, as keys of ``limask.install.families`` (or pymarlzooplus; None: everywhere)."""
+
+    name: str
+    config: str
+    overrides: tuple[str, ...] = ()
+    hosts: frozenset[str] | None = None
+
+
+#: The hosts' own algorithms step one environment: each further one is a process that compiles SMAX anew.
+ONE_BATTLE = ("runner=episode", "batch_size_run=1")
+ALGORITHMS = [
+    Case("qmix (stock)", "qmix", ONE_BATTLE),
+    Case("qmix_fc", "qmix_fc"),
+    Case("qmix_entity", "qmix_entity"),
+    Case("qmix_lim", "qmix_lim"),
+    Case("qmix_fc_lim", "qmix_fc_lim"),
+]
+ENVIRONMENTS = [
+    Case("SMAX 3m", "smax", ("env_args.map_name=3m",)),
+]
+
+
+class Host(NamedTuple):
+    """``where`` is what ``limask run --host`` takes; ``key`` is the family's."""
+
+    key: str
+    name: str
+    where: str
+
+
+def hosts(checkouts: list[Path]) -> list[Host]:
+    """pymarlzooplus and the checkouts, named by family and git version."""
+    found = [Host(ZOO, f"pymarlzooplus {version(ZOO)}", ZOO)]
+    for checkout in checkouts:
+        root = recognised(checkout)
+        family = family_of(root)
+        command = ["git", "-C", str(root), "describe", "--tags", "--always"]
+        tag = subprocess.run(command, text=True, capture_output=True, check=True).stdout.strip()
+        found.append(Host(family.key, f"{family.name.split(' ')[0]} `{tag}`", str(root)))
+    return found
+
+
+# -- one run ----------------------------------------------------------------------------------------------
+
+
+def run(command: list[str], folder: Path, seconds: float) -> None:
+    """Run to the end; what fails is a RuntimeError with the last line of its output.
+
+    The run and all of its worker processes are killed together.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # SMAX is compiled once for all runs.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.parents[1] / "jax")}
+    cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    env = cache | os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with open(folder / "output.txt", "w+") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise RuntimeError(f"not done within {seconds:.0f} s") from None
+        output.seek(0)
+        lines = [line for line in output.read().splitlines() if line.strip()]
+    if status:
+        raise RuntimeError((lines or [f"status {status}"])[-1])
+
+
+def last(results: Path, *names: str) -> tuple[int, float]:
+    """Environment steps and value of the last entry that sacred was told of under one of these names."""
+    for path in results.rglob("metrics.json"):
+        for series in filter(None, map(json.loads(path.read_text()).get, names)):
+            return int(series["steps"][-1]), float(series["values"][-1])
+    for path in results.rglob("info.json"):
+        info = json.loads(path.read_text())
+        for name in filter(info.__contains__, names):
+            return int(info[f"{name}_T"][-1]), float(info[name][-1])
+    raise RuntimeError(f"{names[0]} was not logged")
+
+
+def trial(host: Host, algorithm: Case, environment: Case, steps: int, seconds: float, work: Path) -> str:
+    """Train, look at the loss, load the last checkpoint and evaluate it; what came of it, for the table."""
+    command = [sys.executable, "-m", "limask", "run", "--compat", "--host", host.where, "--results", "out"]
+    command += [f"--config={algorithm.config}", f"--env-config={environment.config}", "with", "seed=1"]
+    command += [*environment.overrides, *algorithm.overrides, "use_tensorboard=False"]
+    train = [f"t_max={steps}", "batch_size=16", "buffer_size=200", "test_nepisode=8", "save_model=True"]
+    train += ["save_model_interval=200", "learner_log_interval=0"]
+    run([*command, *train], work / "train", seconds)
+    at, loss = last(work / "train/out", "loss", "loss_td")
+    if not math.isfinite(loss):
+        raise RuntimeError(f"loss {loss} after {at} steps")
+    models = [path.parent for path in (work / "train/out").rglob("agent.th")]
+    if not models:
+        raise RuntimeError(f"{at} steps, loss {loss:.3g}, and no checkpoint")
+    newest = max(models, key=lambda path: int(path.name))
+    evaluate = ["evaluate=True", f"checkpoint_path={newest.parent}", "test_nepisode=1"]
+    run([*command, *evaluate], work / "evaluate", seconds)
+    # A host that has loaded a checkpoint counts on from its steps.
+    if last(work / "evaluate/out", "test_return_mean")[0] != int(newest.name):
+        raise RuntimeError(f"{at} steps, loss {loss:.3g}, and the checkpoint was not loaded")
+    return f"{at} steps, loss {loss:.3g}, reloaded"
+
+
+# -- the table --------------------------------------------------------------------------------------------
+
+
+def fill(arguments: argparse.Namespace) -> None:
+    """Make the runs that are asked for, one after another, and write down each as it ends."""
+    records = json.loads(RECORDS.read_text()) if RECORDS.is_file() else {}
+    trials = [
+        (environment, host, algorithm)
+        for environment in ENVIRONMENTS
+        for host in hosts(arguments.checkouts)
+        for algorithm in ALGORITHMS
+        if not arguments.only or host.key in arguments.only
+        if not arguments.algorithms or algorithm.name in arguments.algorithms
+        if not arguments.environments or environment.name in arguments.environments
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (environment, host, algorithm) in enumerate(trials):
+            begun = time.monotonic()
+            outcome = outcome_of(host, algorithm, environment, arguments, Path(folder) / str(number))
+            names = " × ".join((host.name, algorithm.name, environment.name))
+            print(f"{names}: {outcome} ({time.monotonic() - begun:.0f} s)", flush=True)
+            records.setdefault(environment.name, {}).setdefault(host.name, {})[algorithm.name] = outcome
+            RECORDS.write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n")
+            write_page(records)
+
+
+def outcome_of(host: Host, algorithm: Case, environment: Case, arguments: Any, work: Path) -> str:
+    """What came of one trial, or why it cannot be."""
+    for case in (algorithm, environment):
+        if case.hosts is not None and host.key not in case.hosts:
+            return "not in this host"
+    try:
+        return trial(host, algorithm, environment, arguments.steps, arguments.timeout, work)
+    except RuntimeError as error:
+        return f"**no**: {error}"
+
+
+def write_page(records: dict[str, dict[str, dict[str, str]]]) -> None:
+    """Put the tables between the markers of the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    PAGE.write_text(before + BEGIN + "\n" + tables(records) + END + after, encoding="utf-8")
+
+
+def tables(records: dict[str, dict[str, dict[str, str]]]) -> str:
+    """A table in Markdown for each environment: hosts down, algorithms across."""
+    parts = []
+    for environment, by_host in records.items():
+        ran = {name for cells in by_host.values() for name in cells}
+        columns = [case.name for case in ALGORITHMS if case.name in ran]
+        rows = [[host, *(cells.get(name, "not run") for name in columns)] for host, cells in by_host.items()]
+        lines = [[environment, *columns], ["---"] * (len(columns) + 1), *rows]
+        parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkouts", type=Path, nargs="*")
+    parser.add_argument("--steps", type=int, default=600, help="environment steps of a training")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds that a run may take")
+    parser.add_argument("--only", nargs="+", help="pymarlzooplus, or keys of limask.install.families")
+    parser.add_argument("--algorithms", nargs="+", help="names in ALGORITHMS")
+    parser.add_argument("--environments", nargs="+", help="names in ENVIRONMENTS")
+    fill(parser.parse_args())

@@ -1,0 +1,114 @@
+"""What each family's adapter does differently, on small stand-ins for the host's objects."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from limask.errors import LimaskError
+from limask.hosts import CHECKOUTS
+from limask.hosts.base import _WithoutExit
+from limask.hosts.pymarl import PymarlHost
+from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _or_without_mixer
+from limask.install.families import FAMILIES
+
+
+def test_every_family_has_an_adapter() -> None:
+    assert list(CHECKOUTS) == [
+        family.key for family in sorted(FAMILIES, key=lambda family: list(CHECKOUTS).index(family.key))
+    ]
+    assert len(CHECKOUTS) == len(FAMILIES)
+
+
+def test_targets_are_copied_after_as_many_episodes_as_the_interval_says() -> None:
+    copies: list[int] = []
+    learner = SimpleNamespace(
+        args=SimpleNamespace(target_update_interval=20), training_steps=0, last_target_update_episode=0
+    )
+    learner._update_targets = lambda: copies.append(learner.training_steps)
+    for episode in (8, 16, 24, 24, 32, 40, 44):
+        PymarlHost().update_targets(learner, episode)
+    assert copies == [3, 7]
+    assert learner.last_target_update_episode == 44
+
+
+def test_hidden_size_goes_by_the_familys_name() -> None:
+    args = SimpleNamespace(hidden_dim=1, rnn_hidden_dim=2)
+    sizes = {key: host().hidden_dim(args) for key, host in CHECKOUTS.items()}
+    assert sizes == {"epymarl": 1, "epymarl_v1": 1, "pymarl": 2, "pymarl2": 2, "pymarl3": 2}
+
+
+@pytest.mark.parametrize(
+    ("host", "option", "value", "wanted"),
+    [
+        (PymarlHost, "standardise_rewards", True, "False"),
+        (Pymarl2Host, "standardise_rewards", True, "False"),
+        (Pymarl2Host, "use_per", True, "False"),
+        (Pymarl2Host, "save_probs", True, "False"),
+        (Pymarl3Host, "run", "on_off", "'default'"),
+    ],
+)
+def test_options_that_the_learner_does_not_have_are_refused(
+    host: type[PymarlHost], option: str, value: Any, wanted: str
+) -> None:
+    host().check(SimpleNamespace())
+    with pytest.raises(LimaskError, match=f"{option}={value!r} .* set {option}={wanted}"):
+        host().check(SimpleNamespace(**{option: value}))
+
+
+class NqLearner:
+    """Stands in for a host's: builds a mixer, and can't do without."""
+
+    def __init__(self, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
+        self.args, self.mixer, self.target_mixer = args, args.mixer.upper(), args.mixer.upper()
+
+
+def test_nq_learner_with_and_without_a_mixer() -> None:
+    learner = _or_without_mixer(NqLearner)
+    for mixer, built in (("qmix", "QMIX"), (None, None)):
+        made = learner(None, None, None, SimpleNamespace(mixer=mixer))
+        assert (made.mixer, made.target_mixer, made.args.mixer) == (built, built, mixer)
+
+
+class Mac:
+    """Remembers where it was moved."""
+
+    def __init__(self) -> None:
+        self.agent = torch.nn.Linear(1, 1)
+        self.moves: list[str] = []
+
+    def cuda(self) -> None:
+        self.moves.append("cuda")
+
+    def cpu(self) -> None:
+        self.moves.append("cpu")
+
+
+@pytest.mark.parametrize(
+    ("use_cuda", "cpu_inference", "moves"),
+    [(True, True, ["cpu", "cuda"]), (True, False, ["cuda"]), (False, True, [])],
+)
+def test_pymarl3_acts_where_it_is_told_and_learns_on_the_gpu(
+    use_cuda: bool, cpu_inference: bool, moves: list[str]
+) -> None:
+    mac = Mac()
+    mac.agent.eval()  # as its controller leaves it
+    both = SimpleNamespace(mac=mac, args=SimpleNamespace(use_cuda=use_cuda, cpu_inference=cpu_inference))
+    Pymarl3Host().before_episodes(both)
+    Pymarl3Host().before_update(both)
+    assert mac.moves == moves
+    assert mac.agent.training
+
+
+def test_os_without_exit_is_os_in_all_else() -> None:
+    replaced = _WithoutExit()
+    assert replaced.path is os.path
+    assert replaced.EX_OK == 0
+    replaced._exit(0)  # returns
+    with pytest.raises(SystemExit) as caught:
+        replaced._exit(3)
+    assert caught.value.code == 3
