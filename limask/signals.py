@@ -7,12 +7,16 @@ input, K tokens, V values of a state.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from limask import tokens
 from limask.agent import LimAgent
 from limask.packing import Packing
+
+#: Loses against the value of every available action; written as the hosts write it.
+_NEVER = -9999999.0
 
 
 def by_step(packing: Packing, values: torch.Tensor) -> torch.Tensor:
@@ -21,6 +25,26 @@ def by_step(packing: Packing, values: torch.Tensor) -> torch.Tensor:
     padded = values.new_zeros((n_episodes * n_steps, *values.shape[1:]))
     at = packing.index[packing.starts]
     return padded.index_copy(0, at, values).unflatten(0, (n_episodes, n_steps))
+
+
+def next_values(
+    batch: Any, packing: Packing, q_values: torch.Tensor, q_target: torch.Tensor, *, double_q: bool
+) -> torch.Tensor:
+    """Target networks' value of each agent's best action in the states that transitions lead to: (P, N).
+
+    Args:
+        batch: the host's ``EpisodeBatch``.
+        packing: of its episodes.
+        q_values: (M, N, A) of the agent, which chooses the action where ``double_q``.
+        q_target: (M, N, A) of the target agent.
+        double_q: whether the agent chooses, or the target agent itself.
+    """
+    is_unavailable = packing.pack(batch["avail_actions"])[packing.ends] == 0
+    q_next = q_target[packing.ends].masked_fill(is_unavailable, _NEVER)
+    if not double_q:
+        return q_next.max(dim=2).values
+    best = q_values[packing.ends].masked_fill(is_unavailable, _NEVER).argmax(dim=2, keepdim=True)
+    return q_next.gather(2, best).squeeze(2)
 
 
 def local_errors(

@@ -33,6 +33,13 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+#: Beyond these, where agents have rewards of their own.
+INDIVIDUAL: list[dict[str, Any]] = [
+    {"mixer": None, "common_reward": False},
+    {"mixer": None, "common_reward": False, "standardise_rewards": True},
+]
+
+
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run to the end on one thread, and show the output if it fails."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
@@ -41,10 +48,10 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def check_parity(where: str) -> None:
-    done = run([sys.executable, str(TESTS / "parity.py"), where, json.dumps(SETTINGS)], TESTS)
+def check_parity(where: str, all_settings: list[dict[str, Any]]) -> None:
+    done = run([sys.executable, str(TESTS / "parity.py"), where, json.dumps(all_settings)], TESTS)
     results = json.loads(done.stdout.strip().splitlines()[-1])
-    for settings, differences in zip(SETTINGS, results, strict=True):
+    for settings, differences in zip(all_settings, results, strict=True):
         assert differences.pop("n_losses") == 20
         assert differences.pop("moved") > 1e-4, "the target network never lagged: nothing was compared"
         assert differences.pop("parameters") < 1e-5, settings
@@ -53,13 +60,13 @@ def check_parity(where: str) -> None:
 
 def test_parity_with_pymarlzooplus() -> None:
     """No mask, no reconstruction, trunk fc: stock QMIX, to the last digits that float64 leaves."""
-    check_parity("pymarlzooplus")
+    check_parity("pymarlzooplus", SETTINGS)
 
 
 @NEEDS_EPYMARL
 def test_parity_with_epymarl() -> None:
     """The same against a checkout's own learner."""
-    check_parity(str(EPYMARL[0]))
+    check_parity(str(EPYMARL[0]), SETTINGS + INDIVIDUAL)
 
 
 def sacred_run(results: Path, name: str, number: int = 1) -> Path:

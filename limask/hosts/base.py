@@ -25,6 +25,7 @@ from limask.memory import check_replay
 from limask.runners.vector import VectorRunner
 from limask.selectors import EpsilonGreedy
 from limask.trunks import AgentSpec
+from limask.wrap import PREFIX, WrappedLearner
 
 
 class Host(ABC):
@@ -32,9 +33,11 @@ class Host(ABC):
 
     Attributes:
         prefix: prefix of its modules, ``""`` in a checkout with a flat ``src/``.
+        has_individual_rewards: whether ``common_reward=False`` gives each agent a reward of its own.
     """
 
     prefix: str = ""
+    has_individual_rewards: bool = True
 
     def module(self, name: str) -> Any:
         """Import one of the host's modules."""
@@ -81,6 +84,8 @@ class Host(ABC):
             "EpsilonGreedy", EpsilonGreedy, selectors["epsilon_greedy"]
         )
         macs["lim_mac"] = self._join("LimMac", LimMac, macs["basic_mac"])
+        for name, learner in list(learners.items()):
+            learners[PREFIX + name] = self._join("WrappedLearner", WrappedLearner, learner)
         learners["lim_learner"] = self._join("LimLearner", LimLearner, learners["q_learner"])
         self.module("envs").REGISTRY["smax"] = self.smax_env()
         vector, parallel = self._join("VectorRunner", VectorRunner, runners["parallel"]), runners["parallel"]
@@ -104,6 +109,7 @@ class Host(ABC):
             config = LimConfig.from_block(args.lim)
             layouts.known_layout(config, args.env, args.env_args)
             config.n_minibatches(args.batch_size)
+            self._check_options(config, args)
             built = runner(args=args, logger=logger)
             device = "cpu" if args.buffer_cpu_only else args.device
             try:
@@ -115,6 +121,16 @@ class Host(ABC):
             return built
 
         return build
+
+    def _check_options(self, config: LimConfig, args: Any) -> None:
+        if not self.has_individual_rewards and not getattr(args, "common_reward", True):
+            raise LimaskError(
+                "common_reward=False: this host adds the agents' rewards up; set common_reward=True, or use "
+                "a checkout of EPyMARL"
+            )
+        learner = self.module("learners").REGISTRY.get(args.learner)
+        if isinstance(learner, type) and issubclass(learner, (LimLearner, WrappedLearner)):
+            learner.check_options(config, args)
 
     def build_agent(self, input_size: int, args: Any) -> LimAgent:
         """The agent in the form in which hosts build theirs."""
