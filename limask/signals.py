@@ -92,6 +92,7 @@ def token_gradients(
         q_values, _ = agent.sequence(inputs, packing.counts)
         chosen = q_values[packing.starts].gather(2, actions[packing.starts]).squeeze(2)
         (gradient,) = torch.autograd.grad(value(chosen).sum(), inputs)
-    weighted = (gradient * inputs.detach())[..., : agent.layout.obs_size]
+    obs_size = agent.layout.obs_size
+    weighted = gradient[..., :obs_size] * tokens.above_unseen(inputs.detach()[..., :obs_size], agent.layout)
     parts = tokens.split(weighted, agent.layout).values()
     return torch.cat([part.sum(dim=-1).abs() for part in parts], dim=-1)

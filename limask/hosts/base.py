@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -53,6 +53,11 @@ class Host(ABC):
     def hidden_dim(self, args: Any) -> int:
         """H, under the family's name for it."""
         return int(args.hidden_dim)
+
+    def layout_args(self, args: Any) -> Mapping[str, Any]:
+        """``env_args``, with what the family keeps elsewhere of an environment's options."""
+        env_args: Mapping[str, Any] = args.env_args
+        return env_args
 
     @abstractmethod
     def update_targets(self, learner: Any, episode_num: int) -> None:
@@ -107,7 +112,8 @@ class Host(ABC):
             if not hasattr(args, "lim"):
                 return runner(args=args, logger=logger)
             config = LimConfig.from_block(args.lim)
-            layouts.known_layout(config, args.env, args.env_args)
+            env_args = self.layout_args(args)
+            layouts.known_layout(config, args.env, env_args)
             config.n_minibatches(args.batch_size)
             self._check_options(config, args)
             built = runner(args=args, logger=logger)
@@ -117,7 +123,9 @@ class Host(ABC):
             except LimaskError:
                 built.close_env()
                 raise
-            logger.console_logger.info(line)
+            for said in (line, layouts.flat_note(config, args.env, env_args)):
+                if said:
+                    logger.console_logger.info(said)
             return built
 
         return build
@@ -144,7 +152,9 @@ class Host(ABC):
             is_recurrent=bool(getattr(args, "use_rnn", True)),
         )
         obs_size = input_size - spec.input_size(0)
-        return LimAgent(spec, config, layouts.resolve(config, args.env, args.env_args, obs_size))
+        layout = layouts.resolve(config, args.env, self.layout_args(args), obs_size)
+        layout.check_team(args.n_agents, args.n_actions)
+        return LimAgent(spec, config, layout)
 
 
 class FiveTupleSmaxEnv(SmaxEnv):

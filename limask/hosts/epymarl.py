@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from limask.errors import LimaskError
 from limask.hosts.base import FiveTupleSmaxEnv, Host
@@ -28,6 +30,11 @@ class TauHost(Host):
 class EpymarlHost(TauHost):
     """EPyMARL at its current head."""
 
+    def layout_args(self, args: Any) -> Mapping[str, Any]:
+        """See ``Host.layout_args``: those of SMACv2 are in a file of its scenarios."""
+        config = Path(self.module("envs").__file__).parents[1] / "config"
+        return scenario_args(config, args.env, args.env_args)
+
     def actions_of(self, chosen: Any) -> torch.Tensor:
         """See ``Host.actions_of``."""
         return chosen
@@ -39,6 +46,26 @@ class EpymarlHost(TauHost):
     def smax_env(self) -> Callable[..., Any]:
         """See ``Host.smax_env``."""
         return smax_env
+
+
+def scenario_args(config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``env_args``, or for SMACv2 those of the scenario that they name, which are all that the host looks at.
+
+    Args:
+        config: the host's folder of configs.
+    """
+    if env != "sc2v2":
+        return env_args
+    folder, name = config / "envs/smacv2_configs", env_args.get("map_name")
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise LimaskError(
+            f"env_args.map_name={name!r} with env=sc2v2: expected one of the files in {folder}: "
+            f"{known or 'none'}"
+        )
+    found: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["env_args"]
+    return found
 
 
 def smax_env(
