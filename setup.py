@@ -103,7 +103,7 @@ EXTRAS = {
     "slurm": ["submitit>=1.5.2"],
     "wandb": ["wandb"],
     "report": ["matplotlib", "rich"],
-    "dev": ["mypy", "playwright", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
+    "dev": ["lbforaging", "mypy", "playwright", "pytest", "pytest-xdist", "ruff", "types-PyYAML"],
 }
 
 setup(

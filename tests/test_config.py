@@ -88,6 +88,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 # Key, value on the edge of what is allowed, and what is stored.
 ACCEPTED: list[tuple[str, object, object]] = [
     *(("layout", name, name) for name in LAYOUTS),
+    ("layout", {"entities": []}, {"entities": []}),
     ("group_width", 1, 1),
     ("trunk", "fc", "fc"),
     ("trunk", "entity", "entity"),
