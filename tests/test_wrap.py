@@ -225,6 +225,11 @@ def test_what_cannot_go_beside_a_hosts_loss_is_refused_before_an_environment_is_
     ("algorithm", "options", "words"),
     [
         ("iql_lim", {"common_reward": False}, ("common_reward=False", "EPyMARL")),
+        (
+            "qmix_lim",
+            {"learner": "lim_qatten"},
+            ("learner='lim_qatten'", "lim_dmaq_qatten_learner", "lim_learner"),
+        ),
         ("qmix_lim", {"standardise_returns": True}, ("standardise_returns=True",)),
     ],
 )

@@ -136,7 +136,11 @@ class Host(ABC):
                 "common_reward=False: this host adds the agents' rewards up; set common_reward=True, or use "
                 "a checkout of EPyMARL"
             )
-        learner = self.module("learners").REGISTRY.get(args.learner)
+        learners = self.module("learners").REGISTRY
+        learner = learners.get(args.learner)
+        if learner is None:
+            known = ", ".join(name for name in learners if name.startswith(PREFIX))
+            raise LimaskError(f"learner={args.learner!r} is none of this host's; with lim: {known}")
         if isinstance(learner, type) and issubclass(learner, (LimLearner, WrappedLearner)):
             learner.check_options(config, args)
 
