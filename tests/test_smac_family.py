@@ -135,6 +135,8 @@ def test_smacv2_scenario_that_the_host_does_not_have(tmp_path: Path) -> None:
 def test_smacv2_without_capabilities_is_told(starcraft2: Any) -> None:
     with pytest.raises(LimaskError, match="capability_config=None"):
         smacv2_layout({"map_name": "10gen_protoss"})
+    with pytest.raises(LimaskError, match="n_units and n_enemies"):
+        smacv2_layout({"map_name": "10gen_protoss", "capability_config": {"team_gen": {}, "n_units": 5}})
     with pytest.raises(LimaskError, match="map_name='3n' is no map of the installed smacv2"):
         smacv2_layout({"map_name": "3n", "capability_config": {}})
 

@@ -66,34 +66,43 @@ def smac_layout(env_args: Mapping[str, Any]) -> Layout:
 
 
 def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
-    """SMACv2's observation, in SMAC's order: teammates also show their capabilities, and the agent itself
-    its own, its place on the map and its field of view.
+    """SMACv2's observation; ``env_args`` are those of its own environment, ``capability_config`` among them.
 
-    ``env_args`` are those of SMACv2's own environment, ``capability_config`` among them. Medivacs, whose
-    target actions aim at teammates, change with every battle there: no layout can name them.
+    The sizes of fixed teams are asked of the installed ``smacv2`` package.
     """
     try:
         from smacv2.env.starcraft2.maps import get_map_params
     except (ImportError, TypeError) as error:
         raise _missing("smacv2", error) from error
-    capabilities = env_args.get("capability_config")
-    if not isinstance(capabilities, Mapping):
+    given = env_args.get("capability_config")
+    capabilities: Mapping[str, Any] = given if isinstance(given, Mapping) else {"team_gen": {}}
+    is_drawn = "team_gen" in capabilities
+    sizes = {**capabilities.get("team_gen", {}), **capabilities}
+    if is_drawn and not {"n_units", "n_enemies"} <= sizes.keys():
         raise LimaskError(
-            f"env_args.capability_config={capabilities!r}: lim.layout='smacv2' reads the teams' sizes there, "
-            "as SMACv2 itself does; set it, or set lim.layout=flat"
+            f"env_args.capability_config={given!r}: lim.layout='smacv2' reads n_units and n_enemies "
+            "there, as SMACv2 itself does; set them, or set lim.layout=flat"
         )
     params = dict(_map_params(get_map_params, env_args, "smacv2"))
-    if "team_gen" in capabilities:
-        sizes = {"n_agents": "n_units", "n_enemies": "n_enemies"}
-        params |= {ours: (capabilities["team_gen"] | capabilities)[theirs] for ours, theirs in sizes.items()}
-    layout = smac_layout_of(params, env_args)
+    if is_drawn:
+        params |= {"n_agents": sizes["n_units"], "n_enemies": sizes["n_enemies"]}
+    return smacv2_layout_of(params, env_args)
+
+
+def smacv2_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> Layout:
+    """SMAC's layout, but teammates also show their capabilities, and the agent itself its own, its place on
+    the map and its field of view; turning takes actions of its own.
+
+    Medivacs, whose target actions aim at teammates, are other agents in every battle of teams that are drawn:
+    no layout can name them.
+    """
+    layout, capabilities = smac_layout_of(params, env_args), env_args["capability_config"]
     n_turns = int(env_args.get("num_fov_actions", 12)) if env_args.get("conic_fov") else 0
-    first_attack = _SMAC_FIRST_ATTACK + n_turns
-    hidden_health = "health" in capabilities
-    shown = ("attack_probability",) * ("attack" in capabilities) + ("total_health",) * hidden_health
+    n_types = params["unit_type_bits"]
+    names = {"attack": "attack_probability", "health": "total_health"}
+    shown = tuple(name for capability, name in names.items() if capability in capabilities)
     own = shown + ("position_x", "position_y") * bool(env_args.get("obs_own_pos"))
     own += ("fov_x", "fov_y") * (n_turns > 0)
-    n_types = params["unit_type_bits"]
     # A group without features is none in SMAC's layout; here the agent itself may still get some.
     given = layout.groups if layout.group("own") else (*layout.groups, TokenGroup("own", 1, (), False))
     groups = []
@@ -107,9 +116,10 @@ def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
             features = _before_types(features, n_types, n_last, shown)
             features += tuple(f"last_action_{n_last + i}" for i in range(n_turns * bool(n_last)))
         elif first is not None:
-            first = first_attack
+            first += n_turns
         groups.append(dataclasses.replace(group, features=features, first_action=first))
-    return Layout("smacv2", tuple(group for group in groups if group.size))
+    healers = () if "team_gen" in capabilities else layout.healers
+    return Layout("smacv2", tuple(group for group in groups if group.size), healers=healers)
 
 
 def _before_types(
