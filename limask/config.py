@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from limask.errors import LimaskError
 
-LAYOUTS = ("auto", "smax", "smac", "flat")
+LAYOUTS = ("auto", "smax", "smac", "smacv2", "smaclite", "lbf", "flat")
 TRUNKS = ("fc", "entity")
 AUTOENCODERS = ("none", "entity", "team")
 MASKERS = (
@@ -43,7 +43,8 @@ class LimConfig:
     """What limask adds to a host's run.
 
     Attributes:
-        layout: which slice of an observation is which entity; ``auto`` takes it from the environment.
+        layout: which slice of an observation is which entity; ``auto`` takes it from the environment, and a
+            block ``{entities: [{kind, count, width, first_action}, …]}`` declares it.
         group_width: features per token where the layout is ``flat``.
         trunk: ``fc`` (the host's RNN agent) or ``entity`` (invariant pooling, equivariant attack head).
         autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner, ``entity``
@@ -84,7 +85,7 @@ class LimConfig:
         minibatches: SGD steps made of one sampled batch; ``auto`` is one for every 32 episodes.
     """
 
-    layout: str = _option("auto", choices=LAYOUTS)
+    layout: str | Mapping[str, Any] = _option("auto", choices=LAYOUTS, block="{entities: […]}")
     group_width: int = _option(3, low=1)
     trunk: str = _option("entity", choices=TRUNKS)
     autoencoder: str = _option("entity", choices=AUTOENCODERS)
@@ -217,6 +218,8 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
     types = _TYPES[str(field.type).split(" ")[0]]
     if isinstance(value, str) and value in choices:
         return value
+    if "block" in allowed and isinstance(value, Mapping):
+        return value
     is_number = isinstance(value, (int, float)) and isinstance(value, types) and not isinstance(value, bool)
     is_number = is_number and math.isfinite(value)
     is_right = is_number and _is_inside(value, allowed) if bool not in types else isinstance(value, bool)
@@ -246,7 +249,7 @@ def _is_inside(value: float, allowed: Mapping[str, Any]) -> bool:
 def _expected(types: tuple[type, ...], allowed: Mapping[str, Any]) -> str:
     choices = ", ".join(allowed.get("choices", ()))
     if not types:
-        return f"one of {choices}"
+        return f"one of {choices}" + (f" or a block {allowed['block']}" if "block" in allowed else "")
     if bool in types:
         return "True or False"
     number = "a number such as 0.0005" if float in types else "an integer"

@@ -6,7 +6,6 @@ of an agent's input, V values of a state (1 with a mixer, N without).
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,17 +13,14 @@ import torch
 from torch import nn
 
 from limask import memory, signals
-from limask.agent import LimAgent
 from limask.autoencoder import EntityAutoencoder
+from limask.checkpoints import Checkpoints, check_finite
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.packing import Packing
 from limask.reconstruction import Hints, Reconstruction
 from limask.targets import lambda_returns
 from limask.team import TeamReconstruction
-
-#: Loses against the value of every available action; written as the hosts write it.
-_NEVER = -9999999.0
 
 
 class TdLoss(NamedTuple):
@@ -39,7 +35,7 @@ class TdLoss(NamedTuple):
     next_values: torch.Tensor
 
 
-class LimLearner:
+class LimLearner(Checkpoints):
     """Mixed in before a host's ``QLearner``, which brings mixers, optimiser, target networks, reward
     statistics and checkpoints. ``host`` is set by the class that joins the two.
 
@@ -61,28 +57,38 @@ class LimLearner:
     log_stats_t: int
 
     def __init__(self, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
-        if args.standardise_returns:
-            raise LimaskError(
-                "standardise_returns=True with learner=lim_learner: it standardises rewards only; "
-                "set standardise_returns=False (and standardise_rewards=True, if wanted)"
-            )
+        self.check_options(mac.agent.config, args)
         super().__init__(mac, scheme, logger, args)  # type: ignore[call-arg]
         self.training_steps = 0  # SGD steps made; some hosts count them, all alike
         memory.keep_freed_memory()
         if isinstance(self.optimiser, torch.optim.Adam):
             for group in self.optimiser.param_groups:
                 group["fused"] = True  # the same numbers in a quarter of the time
-        self.agent: LimAgent = mac.agent
-        self.config: LimConfig = mac.agent.config
-        self.reconstruction: Reconstruction | None = None
-        self.team: TeamReconstruction | None = None
+        self.agent, self.config = mac.agent, mac.agent.config
         if self.config.autoencoder == "entity":
             sizes = (self.agent.spec.hidden_dim, self.config.decoder_dim)
             decoder = EntityAutoencoder(self.agent.layout, *sizes)
             self.reconstruction = Reconstruction(self.agent, decoder, int(args.seed), args.grad_norm_clip)
         elif self.config.autoencoder == "team":
             self.team = TeamReconstruction(mac, int(args.seed), args.grad_norm_clip)
-        self.checkpoint = "none written"
+
+    @staticmethod
+    def check_options(config: LimConfig, args: Any) -> None:
+        """Refuse options of the host's that this learner does not have.
+
+        Raises:
+            LimaskError: names the option and what to set instead.
+        """
+        if args.standardise_returns:
+            raise LimaskError(
+                "standardise_returns=True with learner=lim_learner: it standardises rewards only; "
+                "set standardise_returns=False (and standardise_rewards=True, if wanted)"
+            )
+        if args.mixer is not None and not getattr(args, "common_reward", True):
+            raise LimaskError(
+                f"common_reward=False with mixer={args.mixer!r}, which mixes the team's reward: set "
+                "common_reward=True, or mixer=null as in the config iql_lim"
+            )
 
     def train(self, batch: Any, t_env: int, episode_num: int) -> None:
         """Make ``minibatches`` SGD steps of one sampled batch of the host's ``EpisodeBatch``.
@@ -193,12 +199,15 @@ class LimLearner:
         state = packing.pack(batch["state"])
         with torch.no_grad():
             q_target, _ = self.target_mac.agent.sequence(inputs, packing.counts)
-            q_next = next_values = self._best_values(batch, packing, q_values, q_target, packing.ends)
+            best_at = partial(
+                signals.best_values, batch, packing, q_values, q_target, double_q=self.args.double_q
+            )
+            q_next = next_values = best_at(packing.ends)
             if self.mixer is not None:
                 q_next = _mix(self.target_mixer, q_next, state[packing.ends])
             correction = None
             if self.config.q_lambda:
-                best = self._best_values(batch, packing, q_values, q_target, packing.starts)
+                best = best_at(packing.starts)
                 taken = q_target[packing.starts].gather(2, actions).squeeze(2)
                 if self.mixer is not None:
                     best, taken = (_mix(self.target_mixer, q, state[packing.starts]) for q in (best, taken))
@@ -209,22 +218,6 @@ class LimLearner:
         td_error = q_taken - target
         loss = self.host.td_weight * td_error.square().mean()
         return TdLoss(loss, td_error.detach(), q_taken.detach(), target, chosen, next_values)
-
-    def _best_values(
-        self, batch: Any, packing: Packing, q_values: torch.Tensor, q_target: torch.Tensor, at: torch.Tensor
-    ) -> torch.Tensor:
-        """Target networks' value of the best action at the packed steps ``at`` (P,): (P, N).
-
-        Args:
-            q_values: (M, N, A) of the networks that learn, which choose the action where ``double_q``.
-            q_target: (M, N, A) of the target networks.
-        """
-        is_unavailable = packing.pack(batch["avail_actions"])[at] == 0
-        q_best = q_target[at].masked_fill(is_unavailable, _NEVER)
-        if not self.args.double_q:
-            return q_best.max(dim=2).values
-        best = q_values[at].masked_fill(is_unavailable, _NEVER).argmax(dim=2, keepdim=True)
-        return q_best.gather(2, best).squeeze(2)
 
     def _targets(
         self, batch: Any, packing: Packing, q_next: torch.Tensor, correction: torch.Tensor | None
@@ -266,68 +259,7 @@ class LimLearner:
         self._check_finite("reconstruction loss", loss, t_env)
 
     def _check_finite(self, name: str, loss: torch.Tensor, t_env: int) -> None:
-        if not torch.isfinite(loss):
-            raise LimaskError(
-                f"{name} is {loss.item()} at t_env={t_env}, SGD step {self.training_steps + 1}: "
-                "training stops before the networks are spoiled; "
-                f"last checkpoint: {self.checkpoint}; config: {self.config}"
-            )
-
-    def cuda(self) -> None:
-        """Move everything to the GPU."""
-        super().cuda()  # type: ignore[misc]
-        if (part := self._part()) is not None:
-            part.to(torch.device("cuda"))
-
-    def _part(self) -> Reconstruction | TeamReconstruction | None:
-        """Whatever reconstructs."""
-        return self.team if self.reconstruction is None else self.reconstruction
-
-    def save_models(self, path: str) -> None:
-        """Host's files, and ``autoencoder.th`` where the run has an autoencoder."""
-        super().save_models(path)  # type: ignore[misc]
-        if (part := self._part()) is not None:
-            temporary = os.path.join(path, "autoencoder.th.part")
-            torch.save(part.state_dict(), temporary)
-            os.replace(temporary, os.path.join(path, "autoencoder.th"))
-        self.checkpoint = str(path)
-
-    def load_models(self, path: str) -> None:
-        """Host's files, and ``autoencoder.th`` where the run has an autoencoder.
-
-        Raises:
-            LimaskError: the checkpoint was written by a run without one, with another one, or with another
-                masker; nothing has been loaded.
-        """
-        part = self._part()
-        file = os.path.join(path, "autoencoder.th")
-        if part is not None and not os.path.exists(file):
-            raise LimaskError(
-                f"checkpoint {path} has no autoencoder.th: it was written by a run with "
-                "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
-            )
-        state = {}
-        if os.path.exists(file):
-            state = torch.load(file, map_location=next(self.agent.parameters()).device)
-            self._check_state(state, path)
-        super().load_models(path)  # type: ignore[misc]
-        if part is not None:
-            part.load_state_dict(state)
-
-    def _check_state(self, state: dict[str, Any], path: str) -> None:
-        """Refuse what another autoencoder or masker wrote.
-
-        The plain learner may take over agents that had an autoencoder beside them, but not inside them.
-        """
-        written = {"autoencoder": state.get("autoencoder", "entity"), "masker": state["masker"]}
-        if self._part() is None and written["autoencoder"] != "team":
-            return
-        for key, value in written.items():
-            if value != (own := getattr(self.config, key)):
-                raise LimaskError(
-                    f"checkpoint {path} was written with lim.{key}={value!r}, and this run has "
-                    f"lim.{key}={own!r}: give it the checkpoint's"
-                )
+        check_finite(self, name, loss, f"t_env={t_env}, SGD step {self.training_steps + 1}")
 
 
 def _mix(mixer: nn.Module, q_values: torch.Tensor, state: torch.Tensor) -> torch.Tensor:

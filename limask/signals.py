@@ -7,12 +7,16 @@ input, K tokens, V values of a state.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from limask import tokens
 from limask.agent import LimAgent
 from limask.packing import Packing
+
+#: Loses against the value of every available action; written as the hosts write it.
+_NEVER = -9999999.0
 
 
 def by_step(packing: Packing, values: torch.Tensor) -> torch.Tensor:
@@ -21,6 +25,33 @@ def by_step(packing: Packing, values: torch.Tensor) -> torch.Tensor:
     padded = values.new_zeros((n_episodes * n_steps, *values.shape[1:]))
     at = packing.index[packing.starts]
     return padded.index_copy(0, at, values).unflatten(0, (n_episodes, n_steps))
+
+
+def best_values(
+    batch: Any,
+    packing: Packing,
+    q_values: torch.Tensor,
+    q_target: torch.Tensor,
+    at: torch.Tensor,
+    *,
+    double_q: bool,
+) -> torch.Tensor:
+    """Target networks' value of each agent's best action at the packed steps ``at`` (P,): (P, N).
+
+    Args:
+        batch: the host's ``EpisodeBatch``.
+        packing: of its episodes.
+        q_values: (M, N, A) of the agent, which chooses the action where ``double_q``.
+        q_target: (M, N, A) of the target agent.
+        at: ``packing.ends`` are the states that transitions lead to.
+        double_q: whether the agent chooses, or the target agent itself.
+    """
+    is_unavailable = packing.pack(batch["avail_actions"])[at] == 0
+    q_best = q_target[at].masked_fill(is_unavailable, _NEVER)
+    if not double_q:
+        return q_best.max(dim=2).values
+    best = q_values[at].masked_fill(is_unavailable, _NEVER).argmax(dim=2, keepdim=True)
+    return q_best.gather(2, best).squeeze(2)
 
 
 def local_errors(
@@ -68,6 +99,7 @@ def token_gradients(
         q_values, _ = agent.sequence(inputs, packing.counts)
         chosen = q_values[packing.starts].gather(2, actions[packing.starts]).squeeze(2)
         (gradient,) = torch.autograd.grad(value(chosen).sum(), inputs)
-    weighted = (gradient * inputs.detach())[..., : agent.layout.obs_size]
+    obs_size = agent.layout.obs_size
+    weighted = gradient[..., :obs_size] * tokens.above_unseen(inputs.detach()[..., :obs_size], agent.layout)
     parts = tokens.split(weighted, agent.layout).values()
     return torch.cat([part.sum(dim=-1).abs() for part in parts], dim=-1)

@@ -29,10 +29,12 @@ def join(tokens: dict[str, torch.Tensor], layout: Layout) -> torch.Tensor:
 def visibility(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Which tokens the environment really showed: ``is_visible`` (..., K) bool, True = shown.
 
-    In SMAC and SMAX a unit that is out of sight or dead, and all that a dead agent sees, is zeros.
+    In SMAC and SMAX a unit that is out of sight or dead, and all that a dead agent sees, is zeros; elsewhere
+    it may be something else (``TokenGroup.unseen``).
     """
-    if not layout.zeros_mean_unseen:
+    if not layout.has_entities:
         return torch.ones((*obs.shape[:-1], layout.n_tokens), dtype=torch.bool, device=obs.device)
+    obs = above_unseen(obs, layout)
     return torch.cat([is_shown(tokens) for tokens in split(obs, layout).values()], dim=-1)
 
 
@@ -49,12 +51,23 @@ def hideable(layout: Layout, device: torch.device | str = "cpu") -> torch.Tensor
 
 
 def hide(obs: torch.Tensor, is_hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Observations (..., O) with the tokens in ``is_hidden`` (..., K; True = hidden) set to zero.
+    """Observations (..., O) with the tokens in ``is_hidden`` (..., K; True = hidden) set to zero, or whatever
+    the environment shows of an entity out of sight: the hidden view is an observation that the agent might
+    really have had."""
+    is_gone = is_hidden.index_select(-1, _token_of_feature(layout, obs.device))
+    if not layout.unseen:
+        return obs.masked_fill(is_gone, 0.0)
+    return torch.where(is_gone, _unseen(layout, obs.device).to(obs.dtype), obs)
 
-    Zeros are what SMAC shows of a unit out of sight, so the hidden view is an observation that the agent
-    might really have had.
-    """
-    return obs.masked_fill(is_hidden.index_select(-1, _token_of_feature(layout, obs.device)), 0.0)
+
+def above_unseen(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Observations (..., O) less what one shows that sees nothing: an unseen token becomes zeros."""
+    return obs - _unseen(layout, obs.device).to(obs.dtype) if layout.unseen else obs
+
+
+@functools.cache
+def _unseen(layout: Layout, device: torch.device) -> torch.Tensor:
+    return torch.tensor(layout.unseen, device=device)
 
 
 @functools.cache

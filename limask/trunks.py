@@ -120,6 +120,7 @@ class EntityTrunk(nn.Module):
     own_columns: torch.Tensor
     token_columns: torch.Tensor
     constants: torch.Tensor
+    unseen: torch.Tensor | None
 
     def __init__(self, spec: AgentSpec, layout: Layout) -> None:
         super().__init__()
@@ -134,6 +135,7 @@ class EntityTrunk(nn.Module):
         self.register_buffer("own_columns", own, persistent=False)
         self.register_buffer("token_columns", (torch.stack(by_agent) + starts).flatten(), persistent=False)
         self.register_buffer("constants", torch.tensor([[0.0, 1.0]]), persistent=False)
+        self.register_buffer("unseen", self._unseen() if layout.unseen else None, persistent=False)
         width = entity_dim(spec)
         # No bias: a token that is not there must stay zero. Its constant is the column "is shown".
         self.embed = nn.ModuleDict(
@@ -144,12 +146,23 @@ class EntityTrunk(nn.Module):
             self.mix.weight[:, : len(own)].uniform_(-(len(own) ** -0.5), len(own) ** -0.5)
             self.mix.weight[:, len(own) :].uniform_(-(width**-0.5), width**-0.5)
 
+    def _unseen(self) -> torch.Tensor:
+        """What the features of tokens out of sight are: (K, n_features)."""
+        rows = [
+            group.unseen + (0.0,) * (self.n_features - len(group.unseen))
+            for group in self.groups
+            for _ in range(group.count)
+        ]
+        return torch.tensor(rows)
+
     def forward(self, inputs: torch.Tensor) -> Encoded:
         """Inputs (R, D) → features (R, H) and entities' embeddings (R, K, F)."""
         extended = torch.cat([inputs, self.constants.expand(inputs.shape[0], 2)], dim=1)
         by_team = extended.view(inputs.shape[0] // self.n_agents, -1)
         token = by_team.index_select(1, self.token_columns)
         token = token.view(inputs.shape[0], -1, self.n_features + 2)
+        if self.unseen is not None:
+            token[..., : self.n_features].sub_(self.unseen)
         token[..., self.n_features :].mul_(tokens.is_shown(token[..., : self.n_features]).unsqueeze(-1))
         entities = {
             group.kind: torch.relu_(self.embed[group.kind](part))
@@ -196,8 +209,10 @@ class _Columns:
 
     def _aimed(self, group: TokenGroup, k: int, agent: int) -> int:
         """Column that is one where the agent's last action aimed at the group's token k."""
-        is_target = group.kind == "ally" if agent in self.layout.healers else group.first_action is not None
-        action = n_plain_actions(self.spec, self.layout) + k
+        is_healer = agent in self.layout.healers
+        is_target = group.kind == "ally" if is_healer else group.first_action is not None
+        # A healer's actions name agents of its team, itself among them; no token shows it to itself.
+        action = n_plain_actions(self.spec, self.layout) + k + (is_healer and k >= agent)
         if not self.spec.has_last_action or not is_target or action >= self.spec.n_actions:
             return self.zero
         return self.last_action + action
@@ -207,12 +222,21 @@ class EntityHead(nn.Module):
     """Plain actions through one linear layer; the value of the action at entity k is ``e_k · W h + b · h``,
     with biases and weights for each kind of target."""
 
+    is_heal: torch.Tensor
+    slots: torch.Tensor
+
     def __init__(self, spec: AgentSpec, layout: Layout) -> None:
         super().__init__()
         self.spec, self.layout = spec, layout
         self.n_plain = n_plain_actions(spec, layout)
-        self.targets = ["enemy"] if "enemy" in layout.kinds else []
+        self.targets = [] if layout.target is None else [layout.target.kind]
         self.targets += ["ally"] if self.targets and layout.healers else []
+        # Row by agent, column by the agent that a target action names: which are heals, and of which token.
+        everyone = torch.arange(min(spec.n_agents, spec.n_actions - self.n_plain))
+        healer = torch.arange(spec.n_agents).unsqueeze(1)
+        is_heal = torch.isin(healer, torch.tensor(layout.healers)) & (everyone != healer)
+        self.register_buffer("is_heal", is_heal, persistent=False)
+        self.register_buffer("slots", (everyone - (everyone > healer).long()) * is_heal, persistent=False)
         aim = entity_dim(spec) + 1
         self.sizes = [self.n_plain] + [aim] * len(self.targets)
         self.linear = nn.Linear(spec.hidden_dim, sum(self.sizes))
@@ -226,9 +250,10 @@ class EntityHead(nn.Module):
             _aim_at(entities[kind], aim) for kind, aim in zip(self.targets, aims, strict=True)
         )
         if q_heal:
-            healed = q_heal[0][:, : q_aimed.shape[1]]
-            is_healer = rows_of(self.layout.healers, self.spec.n_agents, q_aimed)
-            by_agent = torch.where(is_healer, healed, q_aimed[:, : healed.shape[1]])
+            n_teams = q_aimed.shape[0] // self.spec.n_agents
+            healed = q_heal[0].gather(1, self.slots.repeat(n_teams, 1))
+            is_heal = self.is_heal.repeat(n_teams, 1)
+            by_agent = torch.where(is_heal, healed, q_aimed[:, : healed.shape[1]])
             q_aimed = torch.cat([by_agent, q_aimed[:, healed.shape[1] :]], dim=1)
         return torch.cat([q_plain, q_aimed], dim=1)
 
@@ -240,12 +265,5 @@ def _aim_at(entities: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
 
 def n_plain_actions(spec: AgentSpec, layout: Layout) -> int:
     """Actions that aim at nobody; they come first."""
-    target = layout.group("enemy")
+    target = layout.target
     return spec.n_actions if target is None or target.first_action is None else target.first_action
-
-
-def rows_of(agents: tuple[int, ...], n_agents: int, like: torch.Tensor) -> torch.Tensor:
-    """Which rows belong to ``agents``: (R, 1) bool for the R rows of ``like``."""
-    is_one = torch.zeros(n_agents, dtype=torch.bool, device=like.device)
-    is_one[list(agents)] = True
-    return is_one.repeat(like.shape[0] // n_agents).unsqueeze(1)

@@ -56,6 +56,11 @@ def make_args(host: Host, algorithm: str, env: str = "gymma", **overrides: Any) 
     return SimpleNamespace(**merged(args, overrides))
 
 
+def n_rewards(args: Any) -> int:
+    """One for the team, or one for each agent where the host has such."""
+    return 1 if getattr(args, "common_reward", True) else args.n_agents
+
+
 def make_scheme(args: Any, obs_size: int = OBS_SIZE) -> dict[str, Any]:
     """The replay buffer's scheme, as the hosts' run loop writes it."""
     return {
@@ -63,7 +68,7 @@ def make_scheme(args: Any, obs_size: int = OBS_SIZE) -> dict[str, Any]:
         "obs": {"vshape": obs_size, "group": "agents"},
         "actions": {"vshape": (1,), "group": "agents", "dtype": torch.long},
         "avail_actions": {"vshape": (args.n_actions,), "group": "agents", "dtype": torch.int},
-        "reward": {"vshape": (1,)},
+        "reward": {"vshape": (n_rewards(args),)},
         "terminated": {"vshape": (1,), "dtype": torch.uint8},
     }
 
@@ -94,7 +99,7 @@ def make_batch(host: Host, args: Any, n_episodes: int = 32, seed: int = 0, obs_s
             }
             if t < length:
                 ends = t == length - 1 and length < LIMIT
-                data |= {"reward": [(rng.normal(),)], "terminated": [(ends,)]}
+                data |= {"reward": [tuple(rng.normal(size=n_rewards(args)))], "terminated": [(ends,)]}
             batch.update(data, bs=[episode], ts=t)
     return batch
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -240,6 +242,28 @@ def test_healers_take_their_target_values_from_allies() -> None:
     moved = (after - before).abs() > 1e-9
     # Three allies of the healer (agent 3) are behind actions 6, 7 and 8; nobody else looks at allies here.
     assert moved.nonzero().tolist() == [[3, 6], [3, 7], [3, 8]]
+
+
+def test_healer_in_the_middle_of_the_team_is_no_target_of_its_own() -> None:
+    """Target action k names agent k, and ally tokens leave the healer out: as SMAClite's MMM has it."""
+    layout = dataclasses.replace(MMM, healers=(1,))
+    agent = make_agent(layout)
+    spec = agent.spec
+    entities = agent.fc1(random_inputs(agent, spec.n_agents)).entities
+    hidden = torch.randn(spec.n_agents, 8).double()
+    before = agent.fc2(hidden, entities)
+    for token, named in enumerate((0, 2, 3)):
+        allies = entities["ally"].clone()
+        allies[:, token] += 1.0
+        moved = (agent.fc2(hidden, entities | {"ally": allies}) - before).abs() > 1e-9
+        assert moved.nonzero().tolist() == [[1, 6 + named]]
+        # The trunk marks the token that the healer's last action aimed at.
+        inputs = torch.zeros(spec.n_agents, spec.input_size(layout.obs_size)).double()
+        inputs[:, : layout.obs_size] = 1.0
+        plain = agent.fc1(inputs).entities["ally"]
+        inputs[:, layout.obs_size + 6 + named] = 1.0
+        marked = (agent.fc1(inputs).entities["ally"] - plain).abs().sum(dim=-1) > 1e-9
+        assert marked.nonzero().tolist() == [[1, token]]
 
 
 def test_parameter_counts_of_the_trunks_are_within_five_per_cent_on_2s3z() -> None:

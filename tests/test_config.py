@@ -90,6 +90,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 # Key, value on the edge of what is allowed, and what is stored.
 ACCEPTED: list[tuple[str, object, object]] = [
     *(("layout", name, name) for name in LAYOUTS),
+    ("layout", {"entities": []}, {"entities": []}),
     ("group_width", 1, 1),
     ("trunk", "fc", "fc"),
     ("trunk", "entity", "entity"),
@@ -424,3 +425,20 @@ def test_published_methods_differ_in_what_they_are_published_with() -> None:
         assert arm | {"lim": None} == reference | above
     assert arms["qmix_ma2e"]["lim"]["masker"] == "random_agent"
     assert arms["qmix_li_ma2e"]["lim"]["masker"] == "td_threshold"
+
+
+def test_vdn_and_iql_differ_from_qmix_in_the_mixer_alone() -> None:
+    """Otherwise a difference between their curves says nothing about the mixer."""
+    reference = yaml.safe_load((ALGS / "qmix_lim.yaml").read_text())
+    for name, mixer in (("vdn_lim", "vdn"), ("iql_lim", None)):
+        algorithm = yaml.safe_load((ALGS / f"{name}.yaml").read_text())
+        assert algorithm == reference | {"name": name, "mixer": mixer}
+
+
+@pytest.mark.parametrize("name", ["mappo_lim", "ippo_lim", "maa2c_lim", "qplex_lim"])
+def test_wrapped_learners_reconstruct_as_qmix_does(name: str) -> None:
+    """They differ from it in what their own loss decides."""
+    reference = yaml.safe_load((ALGS / "qmix_lim.yaml").read_text())["lim"]
+    block = yaml.safe_load((ALGS / f"{name}.yaml").read_text())["lim"]
+    differing = {key for key in block if block[key] != reference[key]}
+    assert differing == {"td_lambda"} | (set() if name == "qplex_lim" else {"minibatches"})

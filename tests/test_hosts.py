@@ -28,6 +28,11 @@ SETTINGS: list[dict[str, Any]] = [
     {"mixer": None, "obs_last_action": False},
     {"target_update_interval_or_tau": 0.1},
 ]
+#: Beyond these, where agents have rewards of their own.
+INDIVIDUAL: list[dict[str, Any]] = [
+    {"mixer": None, "common_reward": False},
+    {"mixer": None, "common_reward": False, "standardise_rewards": True},
+]
 NQ_SETTINGS: list[dict[str, Any]] = [
     {},
     {"mixer": "vdn", "obs_last_action": False},
@@ -36,7 +41,7 @@ NQ_SETTINGS: list[dict[str, Any]] = [
 ]
 Q_LAMBDA: list[dict[str, Any]] = [{"q_lambda": True}, {"q_lambda": True, "td_lambda": 0.6, "mixer": "vdn"}]
 SETTINGS_OF = {
-    "epymarl": SETTINGS,
+    "epymarl": SETTINGS + INDIVIDUAL,
     "epymarl_v1": SETTINGS,
     "pymarl": [{}, {"mixer": "vdn", "double_q": False}, {"mixer": None, "obs_last_action": False}],
     "pymarl2": NQ_SETTINGS + Q_LAMBDA,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import host_parts
@@ -79,6 +80,14 @@ def test_tests_are_logged_together_and_cost_no_steps(runner: Any) -> None:
         assert len(stats[f"test_{key}"]) == before[1] + 1
     assert 0 <= stats["test_battle_won_mean"][-1] <= 1
     assert 1 <= stats["test_ep_length_mean"][-1] <= SmaxVector("3m", [0]).episode_limit
+
+
+def test_agents_with_policies_have_no_epsilon_to_log(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "mac", SimpleNamespace(action_selector=object()))
+    logged = {key: len(runner.logger.stats.get(key, [])) for key in ("return_mean", "epsilon")}
+    runner._log_episodes([1.0] * N_ENVS, 40, [{}] * N_ENVS, test_mode=False)
+    assert len(runner.logger.stats["return_mean"]) == logged["return_mean"] + 1
+    assert len(runner.logger.stats.get("epsilon", [])) == logged["epsilon"]
 
 
 def test_another_environment_gets_the_hosts_parallel_runner(

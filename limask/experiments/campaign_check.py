@@ -14,6 +14,7 @@ from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.experiments.campaign import PYMARLZOOPLUS, Arm, Campaign, Environment, flat
 from limask.experiments.campaign_values import Options, nearest
+from limask.hosts.epymarl import scenario_args
 from limask.install import recognised
 
 
@@ -37,7 +38,7 @@ def check_campaign(campaign: Campaign) -> None:
             for where, given in _given(campaign, arm, env):
                 _check_known(where, given, options)
                 options = _merged(options, given)
-            _check_lim(f"arms.{arm.id} on environments.{env.id}", options)
+            _check_lim(f"arms.{arm.id} on environments.{env.id}", options, configs)
 
 
 def _given(campaign: Campaign, arm: Arm, env: Environment) -> list[tuple[str, Options]]:
@@ -111,12 +112,13 @@ def _check_known(where: str, given: Options, options: Options) -> None:
             )
 
 
-def _check_lim(where: str, options: Options) -> None:
+def _check_lim(where: str, options: Options, configs: Path) -> None:
     if "lim" not in options:
         return
     try:
         config = LimConfig.from_block(options["lim"])
-        layouts.known_layout(config, options["env"], options["env_args"])
+        env_args = scenario_args(configs, options["env"], options["env_args"])
+        layouts.known_layout(config, options["env"], env_args)
         config.n_minibatches(options["batch_size"])
     except LimaskError as error:
         raise LimaskError(f"{where}: {error}") from error

@@ -9,7 +9,7 @@ import functools
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from limask.runners.vector import VectorRunner
 from limask.runners.workers import WorkerRunner
 from limask.selectors import EpsilonGreedy
 from limask.trunks import AgentSpec
+from limask.wrap import PREFIX, WrappedLearner
 
 
 class Host(ABC):
@@ -37,12 +38,14 @@ class Host(ABC):
         td_weight: weight of the squared TD error in the loss of the family's own Q-learner.
         has_metrics: whether the family's logger fills sacred's ``metrics.json``.
         ends_abruptly: the module whose ``run`` ends the whole process, if the family's does.
+        has_individual_rewards: whether ``common_reward=False`` gives each agent a reward of its own.
     """
 
     prefix: str = ""
     td_weight: float = 1.0
     has_metrics: bool = True
     ends_abruptly: str | None = None
+    has_individual_rewards: bool = True
 
     def module(self, name: str) -> Any:
         """Import one of the host's modules."""
@@ -58,6 +61,11 @@ class Host(ABC):
     def hidden_dim(self, args: Any) -> int:
         """H, under the family's name for it."""
         return int(args.hidden_dim)
+
+    def layout_args(self, args: Any) -> Mapping[str, Any]:
+        """``env_args``, with what the family keeps elsewhere of an environment's options."""
+        env_args: Mapping[str, Any] = args.env_args
+        return env_args
 
     @abstractmethod
     def update_targets(self, learner: Any, episode_num: int) -> None:
@@ -107,6 +115,8 @@ class Host(ABC):
             "EpsilonGreedy", EpsilonGreedy, selectors["epsilon_greedy"]
         )
         macs["lim_mac"] = self._join("LimMac", LimMac, macs["basic_mac"])
+        for name, learner in list(learners.items()):
+            learners[PREFIX + name] = self._join("WrappedLearner", WrappedLearner, learner)
         learners["lim_learner"] = self._join("LimLearner", LimLearner, self.q_learner())
         self.module("envs").REGISTRY["smax"] = self.smax_env()
         vector, workers = (
@@ -140,8 +150,10 @@ class Host(ABC):
                 return runner(args=args, logger=logger)
             config = LimConfig.from_block(args.lim)
             self.check(args)
-            layouts.known_layout(config, args.env, args.env_args)
+            env_args = self.layout_args(args)
+            layouts.known_layout(config, args.env, env_args)
             config.n_minibatches(args.batch_size)
+            self._check_options(config, args)
             built = runner(args=args, logger=logger)
             device = "cpu" if args.buffer_cpu_only else args.device
             try:
@@ -149,10 +161,26 @@ class Host(ABC):
             except LimaskError:
                 built.close_env()
                 raise
-            logger.console_logger.info(line)
+            for said in (line, layouts.flat_note(config, args.env, env_args)):
+                if said:
+                    logger.console_logger.info(said)
             return built
 
         return build
+
+    def _check_options(self, config: LimConfig, args: Any) -> None:
+        if not self.has_individual_rewards and not getattr(args, "common_reward", True):
+            raise LimaskError(
+                "common_reward=False: this host adds the agents' rewards up; set common_reward=True, or use "
+                "a checkout of EPyMARL"
+            )
+        learners = self.module("learners").REGISTRY
+        learner = learners.get(args.learner)
+        if learner is None:
+            known = ", ".join(name for name in learners if name.startswith(PREFIX))
+            raise LimaskError(f"learner={args.learner!r} is none of this host's; with lim: {known}")
+        if isinstance(learner, type) and issubclass(learner, (LimLearner, WrappedLearner)):
+            learner.check_options(config, args)
 
     def build_agent(self, input_size: int, args: Any) -> LimAgent:
         """The agent in the form in which hosts build theirs."""
@@ -166,7 +194,9 @@ class Host(ABC):
             is_recurrent=bool(getattr(args, "use_rnn", True)),
         )
         obs_size = input_size - spec.input_size(0)
-        return LimAgent(spec, config, layouts.resolve(config, args.env, args.env_args, obs_size))
+        layout = layouts.resolve(config, args.env, self.layout_args(args), obs_size)
+        layout.check_team(args.n_agents, args.n_actions)
+        return LimAgent(spec, config, layout)
 
 
 class _WithoutExit:

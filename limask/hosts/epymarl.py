@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
@@ -36,6 +38,11 @@ class EpymarlHost(TauHost):
     #: One battle, as its runners step it.
     env: type[SmaxEnv] = FiveTupleSmaxEnv
 
+    def layout_args(self, args: Any) -> Mapping[str, Any]:
+        """See ``Host.layout_args``: those of SMACv2 are in a file of its scenarios."""
+        config = Path(self.module("envs").__file__).parents[1] / "config"
+        return scenario_args(config, args.env, args.env_args)
+
     def actions_of(self, chosen: Any) -> torch.Tensor:
         """See ``Host.actions_of``."""
         return chosen
@@ -47,6 +54,26 @@ class EpymarlHost(TauHost):
     def smax_env(self) -> Callable[..., Any]:
         """See ``Host.smax_env``."""
         return functools.partial(_team_battle, self.env)
+
+
+def scenario_args(config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``env_args``, or for SMACv2 those of the scenario that they name, which are all that the host looks at.
+
+    Args:
+        config: the host's folder of configs.
+    """
+    if env != "sc2v2":
+        return env_args
+    folder, name = config / "envs/smacv2_configs", env_args.get("map_name")
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise LimaskError(
+            f"env_args.map_name={name!r} with env=sc2v2: expected one of the files in {folder}: "
+            f"{known or 'none'}"
+        )
+    found: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["env_args"]
+    return found
 
 
 class EpymarlV1Host(EpymarlHost):

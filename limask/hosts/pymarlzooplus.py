@@ -15,6 +15,7 @@ class PymarlzooplusHost(TauHost):
     """pymarlzooplus 1.1."""
 
     prefix = "pymarlzooplus."
+    has_individual_rewards = False
 
     def actions_of(self, chosen: Any) -> torch.Tensor:
         """See ``Host.actions_of``."""

@@ -137,5 +137,6 @@ class VectorRunner:
                 self._log(all_returns, stats, "test_")
         elif self.t_env - self.log_train_stats_t >= self.args.runner_log_interval:
             self._log(all_returns, stats, "")
-            self.logger.log_stat("epsilon", self.mac.action_selector.epsilon, self.t_env)
+            if hasattr(self.mac.action_selector, "epsilon"):
+                self.logger.log_stat("epsilon", self.mac.action_selector.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env

@@ -1,0 +1,104 @@
+"""Observation layouts: which slice of the flat observation is which entity.
+
+A layout is derived from the run's ``env_args`` alone; no environment is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from limask.config import LimConfig
+from limask.layouts.base import Layout, TokenGroup, token_starts
+from limask.layouts.declared import declared_layout, flat_layout
+from limask.layouts.foraging import is_foraging, lbf_layout
+from limask.layouts.starcraft import (
+    SMAC_FLAGS,
+    smac_layout,
+    smac_layout_of,
+    smaclite_layout,
+    smacv2_layout,
+    smax_layout,
+)
+
+#: Layouts known from ``env_args`` alone; ``flat`` needs the size of the observation instead.
+REGISTRY: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
+    "smax": smax_layout,
+    "smac": smac_layout,
+    "smacv2": smacv2_layout,
+    "smaclite": smaclite_layout,
+    "lbf": lbf_layout,
+}
+
+#: Host's name of an environment → layout.
+_LAYOUT_OF_ENV = {"smax": "smax", "sc2": "smac", "sc2v2": "smacv2", "smaclite": "smaclite"}
+
+
+def layout_name(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:
+    """The layout that ``config`` chooses for the environment that the host calls ``env``."""
+    if not isinstance(config.layout, str):
+        return "declared"
+    if config.layout != "auto":
+        return config.layout
+    # Of the many environments that hosts reach through gymnasium, this one has entities in its observation.
+    if env == "gymma" and is_foraging(str(env_args.get("key"))):
+        return "flat" if env_args.get("grid_observation") else "lbf"
+    return _LAYOUT_OF_ENV.get(env, "flat")
+
+
+def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> Layout | None:
+    """The run's layout where the options determine it, None for ``flat``; combinations are checked.
+
+    Raises:
+        LimaskError: an unknown map, a mistake in a declared layout, or options that the layout cannot carry.
+    """
+    name = layout_name(config, env, env_args)
+    if not isinstance(config.layout, str):
+        layout: Layout | None = declared_layout(config.layout)
+    else:
+        layout = REGISTRY[name](env_args) if name in REGISTRY else None
+    config.check_layout(name, layout.kinds if layout else frozenset())
+    return layout
+
+
+def resolve(config: LimConfig, env: str, env_args: Mapping[str, Any], obs_size: int) -> Layout:
+    """The run's layout, checked against the observation size that the host reports.
+
+    Raises:
+        LimaskError: see ``known_layout`` and ``Layout.check_obs_size``.
+    """
+    layout = known_layout(config, env, env_args) or flat_layout(obs_size, config.group_width)
+    layout.check_obs_size(obs_size)
+    return layout
+
+
+def flat_note(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:
+    """A line for the log of a run whose environment has no layout of its own; empty for the others."""
+    if config.layout != "auto" or layout_name(config, env, env_args) != "flat":
+        return ""
+    what = env_args.get("key") or env_args.get("map_name")
+    return (
+        f"layout: flat (limask knows no entities in observations of env={env}{f', {what}' if what else ''}): "
+        f"every {config.group_width} features are a token; lim.layout={{entities: […]}} declares them"
+    )
+
+
+__all__ = [
+    "REGISTRY",
+    "SMAC_FLAGS",
+    "Layout",
+    "TokenGroup",
+    "declared_layout",
+    "flat_layout",
+    "flat_note",
+    "known_layout",
+    "layout_name",
+    "lbf_layout",
+    "resolve",
+    "smac_layout",
+    "smac_layout_of",
+    "smaclite_layout",
+    "smacv2_layout",
+    "smax_layout",
+    "token_starts",
+]
