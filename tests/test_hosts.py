@@ -136,7 +136,7 @@ def test_epymarl_installed_runs_stock_and_lim_and_is_clean_after_uninstall(check
     install(checkout)
     main = [sys.executable, "src/main.py"]
     short = ["t_max=300", "batch_size=8", "test_nepisode=8"]
-    for algorithm in ("qmix", "qmix_lim"):
+    for algorithm in ("qmix", "qmix_lim", "mappo_lim"):
         run([*main, f"--config={algorithm}", "--env-config=smax", "with", *short], checkout)
         assert last(checkout / f"results/sacred/{algorithm}/3m/1", "test_return_mean") >= 0
     shutil.rmtree(checkout / "results")
