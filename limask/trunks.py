@@ -1,6 +1,6 @@
 """Trunks and heads: what stands before and after the agent's GRU.
 
-``fc`` is the hosts' RNN agent. ``entity`` embeds every ally and enemy with weights shared by its kind, pools
+``fc`` is the hosts' RNN agent. ``entity`` embeds every entity with weights shared by its kind, pools
 them by a sum, and gives the Q-value of "attack k" from entity k's own embedding, so that permuting enemies
 permutes their attack Q-values and changes nothing else (Hao et al., HPN, 2023; their output layer, whose
 weights are generated from the entity, is the product taken here).
@@ -107,11 +107,11 @@ def entity_dim(spec: AgentSpec) -> int:
 
 
 class EntityTrunk(nn.Module):
-    """Own features through one linear layer; allies and enemies embedded, summed by kind, and added.
+    """Own features through one linear layer; entities embedded, summed by kind, and added.
 
-    A token of zeros (a unit out of sight, dead, or hidden by a masker) adds nothing. The last action takes
-    part without naming a slot: actions that aim at nobody join the agent's own features, and each possible
-    target carries whether it was aimed at.
+    A token that shows nothing (a unit out of sight, dead, or hidden by a masker) adds nothing. The last
+    action takes part without naming a slot: actions that aim at nobody join the agent's own features, and
+    each possible target carries whether it was aimed at.
 
     One gather lays the tokens of all kinds side by side: its columns are a token's features, its kind's
     constant ("is shown"), and whether the last action aimed at it.

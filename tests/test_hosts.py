@@ -144,14 +144,14 @@ def git_status(checkout: Path) -> str:
     return subprocess.run(command, text=True, capture_output=True, check=True).stdout
 
 
-def check_results(results: Path) -> None:
+def check_results(results: Path, loss: str = "loss") -> None:
     """Sacred knows that the run is complete, and all of what it was told."""
     (run_file,) = results.rglob("run.json")
     assert json.loads(run_file.read_text())["status"] == "COMPLETED"
     info = json.loads((run_file.parent / "info.json").read_text())
-    steps = info["loss_T"] if "loss_T" in info else last_steps(run_file.parent, "loss")
+    steps = info[f"{loss}_T"] if f"{loss}_T" in info else last_steps(run_file.parent, loss)
     assert steps[-1] >= 200, "the last update is not among the results"
-    for key in ("loss", "test_return_mean"):
+    for key in (loss, "test_return_mean"):
         values = info.get(key) or json.loads((run_file.parent / "metrics.json").read_text())[key]["values"]
         assert all(isinstance(value, (int, float)) or "value" in value for value in values)
 
@@ -166,9 +166,11 @@ def test_installed_checkout_runs_by_itself_and_is_clean_after_uninstall(source: 
     checkout = copied(source, tmp_path)
     before = git_status(checkout)
     install(checkout, with_compat=True)
-    run([sys.executable, "src/main.py", "--config=qmix_lim", "--env-config=smax", *SHORT], checkout)
-    check_results(checkout / "results")
-    shutil.rmtree(checkout / "results")
+    wrapped = ["mappo_lim"] if family_of(source).key == "epymarl" else []
+    for algorithm in ["qmix_lim", *wrapped]:
+        run([sys.executable, "src/main.py", f"--config={algorithm}", "--env-config=smax", *SHORT], checkout)
+        check_results(checkout / "results", "loss" if algorithm == "qmix_lim" else "pg_loss")
+        shutil.rmtree(checkout / "results")
     uninstall(checkout)
     assert git_status(checkout) == before
 
