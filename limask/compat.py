@@ -189,7 +189,10 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """See ``MetaPathFinder``."""
         if name.split(".")[0] != self.package:
             return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        spec = importlib.machinery.ModuleSpec(name, self, is_package=True)
+        # Hosts look for environments in the package's folder: here is none.
+        spec.submodule_search_locations = [f"<stand-in for {name}>"]
+        return spec
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """See ``Loader``."""

@@ -27,9 +27,13 @@ with open(__file__.replace("main.py", "config/default.yaml")) as f:
 print(isinstance(config, collections.Mapping), config["lr"], sorted(REGISTRY))
 """
 GAME = """
+from pathlib import Path
+
+import no_such_game
 from no_such_game.env import StarCraft2Env, maps
 from no_such_game.env.maps import registry
 registry.update({"3m": 1})
+assert not list(Path(no_such_game.__path__[0]).glob("**/*.py"))
 
 class Ours(StarCraft2Env):
     def __init__(self, map_name):
