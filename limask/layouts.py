@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from limask.config import LimConfig
-from limask.envs.smax_battle import scenario_sizes
+from limask.envs.smax_battle import scenario_sizes, sight_ranges
 from limask.errors import LimaskError
 
 
@@ -46,6 +46,27 @@ class TokenGroup:
 
 
 @dataclasses.dataclass(frozen=True)
+class Frame:
+    """Where tokens say that their units stand, so that what an agent sees can be put as another would see it.
+
+    Attributes:
+        place: features of an ally's or enemy's token with its position relative to the viewer, in units of
+            the viewer's sight range.
+        origin: features of the own token with the agent's position on the map; none where the agent does not
+            know it, and places its teammates by the tokens that show them.
+        sights: sight range of each unit type, in units of ``origin``; none where it is the same for all.
+        distance: feature with the length of ``place``, or None.
+        within_sight: features that are 0 for whoever is out of sight.
+    """
+
+    place: tuple[str, str]
+    origin: tuple[str, ...] = ()
+    sights: tuple[float, ...] = ()
+    distance: str | None = None
+    within_sight: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """Token groups in the order in which the observation holds them.
 
@@ -54,17 +75,24 @@ class Layout:
         groups: the token groups; their sizes add up to the observation.
         zeros_mean_unseen: whether a token of zeros is a unit that the agent does not see.
         healers: agents whose target actions aim at allies instead of enemies (SMAC's Medivacs).
+        frame: how tokens place their units, or None where what teammates see cannot be put in other terms.
     """
 
     name: str
     groups: tuple[TokenGroup, ...]
     zeros_mean_unseen: bool = True
     healers: tuple[int, ...] = ()
+    frame: Frame | None = None
 
     @property
     def obs_size(self) -> int:
         """O, the features of an observation."""
         return sum(group.size for group in self.groups)
+
+    @property
+    def hideable_size(self) -> int:
+        """P, the features of the tokens that a masker may hide."""
+        return sum(group.size for group in self.groups if group.is_hideable)
 
     @property
     def n_tokens(self) -> int:
@@ -96,7 +124,8 @@ class Layout:
 
 def smax_layout(env_args: Mapping[str, Any]) -> Layout:
     """SMAX's ``unit_list`` observation: allies in order, enemies in order, the agent itself."""
-    sizes = scenario_sizes(_required(env_args, "map_name"))
+    map_name = _required(env_args, "map_name")
+    sizes = scenario_sizes(map_name)
     unit: tuple[str, ...] = (
         "health", "position_x", "position_y", "last_movement_x", "last_movement_y", "last_targeted",
         "weapon_cooldown",
@@ -104,6 +133,8 @@ def smax_layout(env_args: Mapping[str, Any]) -> Layout:
     own: tuple[str, ...] = ("health", "position_x", "position_y", "weapon_cooldown")
     unit += _type_bits(sizes.unit_width - len(unit))
     own += _type_bits(sizes.own_width - len(own))
+    place = ("position_x", "position_y")
+    sights = sight_ranges(map_name, env_args.get("sight_range", 1.0))
     return Layout(
         name="smax",
         groups=(
@@ -111,6 +142,7 @@ def smax_layout(env_args: Mapping[str, Any]) -> Layout:
             TokenGroup("enemy", sizes.n_enemies, unit, first_action=sizes.n_moves),
             TokenGroup("own", 1, own, is_hideable=False),
         ),
+        frame=Frame(place, origin=place, sights=sights),
     )
 
 
@@ -187,7 +219,9 @@ def smac_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> La
     ]
     # The Medivac is the last unit of the MMM maps: SMAC sorts units by type, and it is the last type.
     healers = (n_agents - 1,) if params["map_type"] == "MMM" else ()
-    return Layout("smac", tuple(group for group in groups if group.size), healers=healers)
+    # Every unit of SMAC's agents sees as far as the others.
+    frame = Frame(("relative_x", "relative_y"), distance="distance", within_sight=("attackable",))
+    return Layout("smac", tuple(group for group in groups if group.size), healers=healers, frame=frame)
 
 
 def flat_layout(obs_size: int, group_width: int) -> Layout:
@@ -222,7 +256,8 @@ def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> La
     """
     name = layout_name(config, env)
     layout = REGISTRY[name](env_args) if name in REGISTRY else None
-    config.check_layout(name, layout.kinds if layout else frozenset())
+    has_frame = layout is not None and layout.frame is not None
+    config.check_layout(name, layout.kinds if layout else frozenset(), has_frame)
     return layout
 
 

@@ -6,22 +6,22 @@ of an agent's input, V values of a state (1 with a mixer, N without).
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from limask import memory, signals
+from limask import checkpoint, memory, signals
 from limask.agent import LimAgent
-from limask.autoencoder import EntityAutoencoder
+from limask.autoencoder import EntityAutoencoder, TeamAutoencoder
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.packing import Packing
 from limask.reconstruction import Hints, Reconstruction
 from limask.targets import lambda_returns
 from limask.team import TeamReconstruction
+from limask.trunks import entity_dim
 
 #: Loses against the value of every available action; written as the hosts write it.
 _NEVER = -9999999.0
@@ -74,13 +74,23 @@ class LimLearner:
         self.config: LimConfig = mac.agent.config
         self.reconstruction: Reconstruction | None = None
         self.team: TeamReconstruction | None = None
-        if self.config.autoencoder == "entity":
-            sizes = (self.agent.spec.hidden_dim, self.config.decoder_dim)
-            decoder = EntityAutoencoder(self.agent.layout, *sizes)
-            self.reconstruction = Reconstruction(self.agent, decoder, int(args.seed), args.grad_norm_clip)
-        elif self.config.autoencoder == "team":
+        if self.config.autoencoder == "team":
             self.team = TeamReconstruction(mac, int(args.seed), args.grad_norm_clip)
+        elif self.config.autoencoder != "none":
+            self.reconstruction = self._reconstruction()
         self.checkpoint = "none written"
+
+    def _reconstruction(self) -> Reconstruction:
+        inside, target = self.agent.autoencoder, self.target_mac.agent
+        # Target networks follow what Q-learning trains; what they infer is inferred as it is done now.
+        target.autoencoder = inside
+        if inside is None:
+            width = entity_dim(self.agent.spec) if self.config.rec_latent else None
+            sizes = (self.agent.spec.hidden_dim, self.config.decoder_dim, width)
+            inside = EntityAutoencoder(self.agent.layout, *sizes)
+        assert not isinstance(inside, TeamAutoencoder)
+        seed, max_norm = int(self.args.seed), self.args.grad_norm_clip
+        return Reconstruction(self.agent, inside, seed, max_norm, teacher=target)
 
     def train(self, batch: Any, t_env: int, episode_num: int) -> None:
         """Make ``minibatches`` SGD steps of one sampled batch of the host's ``EpisodeBatch``.
@@ -141,6 +151,7 @@ class LimLearner:
         self._check_rec(t_env, rec.loss)
         aug = None
         if self.config.lambda_aug > 0:
+            assert rec.q_values is not None
             target = inner.pack(signals.by_step(packing, td.target)[:n_episodes])[inner.starts]
             aug = self._hidden_view_loss(part, inner, rec.q_values, target)
             self._check_finite("hidden view's TD loss", aug, t_env)
@@ -264,47 +275,19 @@ class LimLearner:
         """Host's files, and ``autoencoder.th`` where the run has an autoencoder."""
         super().save_models(path)  # type: ignore[misc]
         if (part := self._part()) is not None:
-            temporary = os.path.join(path, "autoencoder.th.part")
-            torch.save(part.state_dict(), temporary)
-            os.replace(temporary, os.path.join(path, "autoencoder.th"))
+            checkpoint.write(path, part.state_dict())
         self.checkpoint = str(path)
 
     def load_models(self, path: str) -> None:
         """Host's files, and ``autoencoder.th`` where the run has an autoencoder.
 
         Raises:
-            LimaskError: the checkpoint was written by a run without one, with another one, or with another
-                masker; nothing has been loaded.
+            LimaskError: see ``checkpoint.read``; nothing has been loaded.
         """
-        part = self._part()
-        file = os.path.join(path, "autoencoder.th")
-        if part is not None and not os.path.exists(file):
-            raise LimaskError(
-                f"checkpoint {path} has no autoencoder.th: it was written by a run with "
-                "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
-            )
-        state = {}
-        if os.path.exists(file):
-            state = torch.load(file, map_location=next(self.agent.parameters()).device)
-            self._check_state(state, path)
+        state = checkpoint.read(path, self.agent)
         super().load_models(path)  # type: ignore[misc]
-        if part is not None:
+        if (part := self._part()) is not None:
             part.load_state_dict(state)
-
-    def _check_state(self, state: dict[str, Any], path: str) -> None:
-        """Refuse what another autoencoder or masker wrote.
-
-        The plain learner may take over agents that had an autoencoder beside them, but not inside them.
-        """
-        written = {"autoencoder": state.get("autoencoder", "entity"), "masker": state["masker"]}
-        if self._part() is None and written["autoencoder"] != "team":
-            return
-        for key, value in written.items():
-            if value != (own := getattr(self.config, key)):
-                raise LimaskError(
-                    f"checkpoint {path} was written with lim.{key}={value!r}, and this run has "
-                    f"lim.{key}={own!r}: give it the checkpoint's"
-                )
 
 
 def _mix(mixer: nn.Module, q_values: torch.Tensor, state: torch.Tensor) -> torch.Tensor:

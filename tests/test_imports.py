@@ -12,15 +12,15 @@ PACKAGE = Path(limask.__file__).parent
 #: Modules from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
     ("errors", "gru", "packing", "selectors", "targets"),
+    ("options",),
     ("config", "memory", "resources", "sinks"),
     ("envs", "install"),
     ("layouts",),
     ("tokens",),
-    ("masking",),
+    ("masking", "teammates", "trunks"),
     ("autoencoder",),
-    ("trunks",),
     ("agent",),
-    ("controller", "reconstruction", "signals", "team"),
+    ("checkpoint", "controller", "reconstruction", "signals", "team"),
     ("learner", "runners"),
     ("hosts",),
     ("run", "experiments"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -11,14 +13,16 @@ class Standardiser(nn.Module):
 
     Args:
         width: D, the number of features.
+        horizon: number of rows after which older ones begin to be forgotten, for features that drift.
     """
 
     mean: torch.Tensor
     variance: torch.Tensor
     count: torch.Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, horizon: float = math.inf) -> None:
         super().__init__()
+        self.horizon = horizon
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.zeros(width))
         self.register_buffer("count", torch.zeros(()))
@@ -38,7 +42,7 @@ class Standardiser(nn.Module):
         )
         self.mean += delta * n_new / total
         self.variance.copy_(squares / total)
-        self.count.copy_(total)
+        self.count.copy_(total.clamp(max=self.horizon))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """``values`` (..., D) with mean 0 and variance 1; a feature that never varied becomes 0."""
