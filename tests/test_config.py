@@ -478,7 +478,9 @@ def test_arms_differ_in_the_trunk_and_the_autoencoder_alone() -> None:
 
 def test_belief_differs_in_its_autoencoder_alone() -> None:
     """Masks, mixer, batch and updates are those of qmix_lim."""
-    lim, belief = (yaml.safe_load((ALGS / f"{name}.yaml").read_text()) for name in ("qmix_lim", "qmix_belief"))
+    lim, belief = (
+        yaml.safe_load((ALGS / f"{name}.yaml").read_text()) for name in ("qmix_lim", "qmix_belief")
+    )
     assert belief | {"lim": None} == lim | {"lim": None, "name": "qmix_belief"}
     differing = {key: value for key, value in belief["lim"].items() if lim["lim"][key] != value}
     assert differing == {"autoencoder": "belief", "rec_targets": "team", "lambda_rec": 1.0}

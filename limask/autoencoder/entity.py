@@ -99,8 +99,7 @@ class EntityAutoencoder(nn.Module):
             target = targets[group.kind][rows, slots]
             is_known = None if known is None else known[group.kind][rows, slots]
             standardiser = cast(Standardiser, self.standardisers[group.kind])
-            # Statistics are of whole tokens.
-            standardiser.update(target if is_known is None else target[is_known.all(dim=1)])
+            standardiser.update(target, is_known)
             decoded = torch.relu(query_base[rows] + self.queries[first + slots])
             error = self.to_features[group.kind](decoded) - standardiser(target)
             squares = error.detach().square()
