@@ -1,7 +1,7 @@
 """The agent: trunk, GRU, Q head; one time step for acting, whole episodes for learning.
 
 Axes: R rows (episodes × agents, or filled steps × agents, agents fastest), M filled steps, N agents, D input
-features, H hidden size, A actions.
+features, H hidden size, A actions, P features of inferences.
 """
 
 from __future__ import annotations
@@ -9,22 +9,32 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from limask.autoencoder import TeamAutoencoder
+from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder, TeamAutoencoder
 from limask.config import LimConfig
 from limask.gru import packed_gru
 from limask.layouts import Layout
-from limask.trunks import AgentSpec, EntityHead, EntityTrunk, FcHead, FcTrunk, TeamTrunk
+from limask.trunks import (
+    AgentSpec,
+    BeliefTrunk,
+    EntityHead,
+    EntityTrunk,
+    FcHead,
+    FcTrunk,
+    Joined,
+    TeamTrunk,
+)
 
 
 class LimAgent(nn.Module):
     """Trunk, GRU (or a feed-forward layer) and head, shared by all agents.
 
     The submodules carry the names of the hosts' RNN agent, so that its checkpoints load into trunk ``fc``.
-    ``autoencoder`` is the one that takes part in acting, or None; the controller appends what it infers to
-    the inputs.
+    ``autoencoder`` is the one that takes part in acting, or None. What ``team`` infers, and ``belief`` of
+    whole episodes, the controller appends to the inputs; the decoder of ``entity`` reads the agent's own
+    hidden state, and what it infers joins that before the head.
     """
 
-    autoencoder: TeamAutoencoder | None
+    autoencoder: TeamAutoencoder | BeliefAutoencoder | EntityAutoencoder | None
 
     def __init__(self, spec: AgentSpec, config: LimConfig, layout: Layout) -> None:
         super().__init__()
@@ -47,37 +57,69 @@ class LimAgent(nn.Module):
             sizes = (spec.n_agents, spec.n_actions, spec.input_size(layout.obs_size), layout.obs_size)
             self.autoencoder = TeamAutoencoder(*sizes, config.window)
             self.fc1 = TeamTrunk(spec, layout.obs_size)
+        elif config.autoencoder == "belief":
+            self.autoencoder = BeliefAutoencoder(spec, layout, config.decoder_dim)
+            self.fc1 = BeliefTrunk(self.fc1, spec, layout)
+        elif config.use_inference:
+            self.autoencoder = EntityAutoencoder(layout, hidden_dim, config.decoder_dim)
+            self.join = Joined(layout.hideable_size, hidden_dim)
 
     def init_hidden(self) -> torch.Tensor:
-        """Zeros (1, H) on the device of the agent."""
-        return next(self.parameters()).new_zeros(1, self.spec.hidden_dim)
+        """Zeros (1, H), or (1, 2 H) with a belief's own state behind the agent's, on the agent's device."""
+        n_states = 2 if isinstance(self.autoencoder, BeliefAutoencoder) else 1
+        return next(self.parameters()).new_zeros(1, n_states * self.spec.hidden_dim)
+
+    def q_parameters(self) -> list[nn.Parameter]:
+        """What Q-learning trains: all but an autoencoder inside the agent."""
+        named = self.named_parameters()
+        return [parameter for name, parameter in named if not name.startswith("autoencoder.")]
 
     def forward(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One time step: inputs (R, D) and hidden states (…, H) → Q-values (R, A), hidden states (R, H)."""
+        """One time step: inputs (R, D) and hidden states (…, H) → Q-values (R, A), hidden states (R, H); see
+        ``init_hidden`` for H."""
+        if not isinstance(self.autoencoder, BeliefAutoencoder):
+            return self._step(inputs, hidden)
+        hidden, belief = hidden.reshape(-1, 2 * self.spec.hidden_dim).chunk(2, dim=1)
+        inferred, belief = self.autoencoder.step(inputs, belief)
+        q_values, hidden = self._step(torch.cat([inputs, inferred], dim=1), hidden)
+        return q_values, torch.cat([hidden, belief], dim=1)
+
+    def _step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         encoded = self.fc1(inputs)
         x = torch.relu_(encoded.features)
         if isinstance(self.rnn, nn.GRUCell):
             hidden = self.rnn(x, hidden.reshape(-1, self.spec.hidden_dim))
         else:
             hidden = torch.relu(self.rnn(x))
-        return self.fc2(hidden, encoded.entities), hidden
+        return self.fc2(self._joined(hidden, inputs), encoded.entities), hidden
+
+    def _joined(self, hidden: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Hidden states (R, H) for the head, with what is inferred from them where it is used."""
+        if not isinstance(self.autoencoder, EntityAutoencoder):
+            return hidden
+        joined: torch.Tensor = self.join(
+            hidden, self.autoencoder.infer(hidden, inputs[:, : self.layout.obs_size])
+        )
+        return joined
 
     def sequence(self, inputs: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Whole episodes from zero hidden states, with the same numbers as step by step.
 
         Args:
-            inputs: (M, N, D), the filled steps of B episodes in the order of ``Packing``.
+            inputs: (M, N, D), the filled steps of B episodes in the order of ``Packing``, and behind them
+                what ``team`` and ``belief`` infer.
             counts: episodes at each time step.
 
         Returns:
             Q-values (M, N, A) and hidden states (M, N, H).
         """
         n_rows, n_agents, _ = inputs.shape
-        encoded = self.fc1(inputs.flatten(0, 1))
+        rows = inputs.flatten(0, 1)
+        encoded = self.fc1(rows)
         x = torch.relu_(encoded.features)
         if isinstance(self.rnn, nn.GRUCell):
             hidden = packed_gru(self.rnn, x, [count * n_agents for count in counts])
         else:
             hidden = torch.relu(self.rnn(x))
-        q = self.fc2(hidden, encoded.entities)
+        q = self.fc2(self._joined(hidden, rows), encoded.entities)
         return q.view(n_rows, n_agents, -1), hidden.view(n_rows, n_agents, -1)

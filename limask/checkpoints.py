@@ -13,6 +13,9 @@ from limask.errors import LimaskError
 from limask.reconstruction import Reconstruction
 from limask.team import TeamReconstruction
 
+#: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
+_WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False, "rec_latent": False}
+
 
 class Checkpoints:
     """Mixed in before a host's learner: its files, and ``autoencoder.th`` where the run has an autoencoder.
@@ -41,47 +44,19 @@ class Checkpoints:
         """Host's files, and ``autoencoder.th`` where the run has an autoencoder."""
         super().save_models(path)  # type: ignore[misc]
         if (part := self._part()) is not None:
-            temporary = os.path.join(path, "autoencoder.th.part")
-            torch.save(part.state_dict(), temporary)
-            os.replace(temporary, os.path.join(path, "autoencoder.th"))
+            _write(path, part.state_dict())
         self.checkpoint = str(path)
 
     def load_models(self, path: str) -> None:
         """Host's files, and ``autoencoder.th`` where the run has an autoencoder.
 
         Raises:
-            LimaskError: the checkpoint was written by a run without one, with another one, or with another
-                masker; nothing has been loaded.
+            LimaskError: see ``_read``; nothing has been loaded.
         """
-        part = self._part()
-        file = os.path.join(path, "autoencoder.th")
-        if part is not None and not os.path.exists(file):
-            raise LimaskError(
-                f"checkpoint {path} has no autoencoder.th: it was written by a run with "
-                "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
-            )
-        state = {}
-        if os.path.exists(file):
-            state = torch.load(file, map_location=next(self.agent.parameters()).device)
-            self._check_state(state, path)
+        state = _read(path, self.agent)
         super().load_models(path)  # type: ignore[misc]
-        if part is not None:
+        if (part := self._part()) is not None:
             part.load_state_dict(state)
-
-    def _check_state(self, state: dict[str, Any], path: str) -> None:
-        """Refuse what another autoencoder or masker wrote.
-
-        The plain learner may take over agents that had an autoencoder beside them, but not inside them.
-        """
-        written = {"autoencoder": state.get("autoencoder", "entity"), "masker": state["masker"]}
-        if self._part() is None and written["autoencoder"] != "team":
-            return
-        for key, value in written.items():
-            if value != (own := getattr(self.config, key)):
-                raise LimaskError(
-                    f"checkpoint {path} was written with lim.{key}={value!r}, and this run has "
-                    f"lim.{key}={own!r}: give it the checkpoint's"
-                )
 
 
 def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str) -> None:
@@ -94,4 +69,67 @@ def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str
         raise LimaskError(
             f"{name} is {loss.item()} at {where}: training stops before the networks are spoiled; "
             f"last checkpoint: {learner.checkpoint}; config: {learner.config}"
+        )
+
+
+def _write(path: str, state: dict[str, Any]) -> None:
+    """Write an autoencoder's state into the folder of a checkpoint, at once or not at all."""
+    temporary = os.path.join(path, "autoencoder.th.part")
+    torch.save(state, temporary)
+    os.replace(temporary, os.path.join(path, "autoencoder.th"))
+
+
+def _read(path: str, agent: LimAgent) -> dict[str, Any]:
+    """The state of the autoencoder in a checkpoint for the run of ``agent``, empty where it has none.
+
+    Raises:
+        LimaskError: the checkpoint was written by a run with another autoencoder or masker, or whose agent
+            has another trunk or other sizes; the message names what differs.
+    """
+    config, device = agent.config, next(agent.parameters()).device
+    file = os.path.join(path, "autoencoder.th")
+    state: dict[str, Any] = {}
+    if os.path.exists(file):
+        state = torch.load(file, map_location=device)
+        _check_options(path, _WRITTEN | state, config)
+    elif config.autoencoder != "none":
+        raise LimaskError(
+            f"checkpoint {path} has no autoencoder.th: it was written by a run with "
+            "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
+        )
+    _check_agent(path, torch.load(os.path.join(path, "agent.th"), map_location=device), agent)
+    return state
+
+
+def _check_options(path: str, written: dict[str, Any], config: LimConfig) -> None:
+    """Refuse what another autoencoder or masker wrote.
+
+    The plain learner may take over agents that had an autoencoder beside them, but not inside them.
+    """
+    was_inside = written["autoencoder"] != "entity" or written["use_inference"]
+    if config.autoencoder == "none" and not was_inside:
+        return
+    for key in _WRITTEN:
+        if (value := written[key]) != (own := getattr(config, key)):
+            raise LimaskError(
+                f"checkpoint {path} was written with lim.{key}={value!r}, and this run has "
+                f"lim.{key}={own!r}: give it the checkpoint's"
+            )
+
+
+def _check_agent(path: str, written: dict[str, Any], agent: LimAgent) -> None:
+    """Refuse the weights of an agent of another build."""
+    own = agent.state_dict()
+    differing = [name for name in own if name not in written or own[name].shape != written[name].shape]
+    differing += [name for name in written if name not in own]
+    if differing:
+        name = differing[0]
+        shapes = [
+            "nothing" if weights is None else f"a shape of {tuple(weights.shape)}"
+            for weights in (written.get(name), own.get(name))
+        ]
+        raise LimaskError(
+            f"checkpoint {path} holds {shapes[0]} for the agent's {name}, and this run expects {shapes[1]} "
+            f"(lim.trunk={agent.config.trunk!r}, hidden_dim={agent.spec.hidden_dim}, {agent.spec.n_agents} "
+            f"agents): give it the checkpoint's trunk, sizes and map"
         )

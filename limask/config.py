@@ -7,16 +7,15 @@ so that a mistake is found before an environment exists.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from limask.errors import LimaskError
+from limask.options import checked, nearest, option
 
 LAYOUTS = ("auto", "smax", "smac", "smacv2", "smaclite", "lbf", "flat")
 TRUNKS = ("fc", "entity")
-AUTOENCODERS = ("none", "entity", "team")
+AUTOENCODERS = ("none", "entity", "team", "belief")
 MASKERS = (
     "none", "random", "random_agent", "td_threshold", "td_ema", "td_variance", "td_recent", "td_observation",
     "value_saliency", "learning_progress", "coordination", "adversarial",
@@ -27,15 +26,23 @@ AGENT_MASKERS = ("random_agent", "td_threshold", "td_ema", "td_variance", "td_re
 #: The one value of options that autoencoder ``team`` has no use for.
 _UNUSED_BY_TEAM = {
     "trunk": "fc", "mask_ratio": 0.0, "mask_span": 1, "keep_at_least": 1, "balance": "fixed", "rec_warmup": 0,
-    "rec_weights": False, "lambda_aug": 0.0, "detach_trunk": False, "decoder_dim": 64,
+    "rec_weights": False, "lambda_aug": 0.0, "detach_trunk": False, "decoder_dim": 64, "rec_targets": "own",
+    "rec_latent": False, "use_inference": False,
+}  # fmt: skip
+
+#: The one value of options that autoencoder ``belief`` has no use for: it sends no gradient into the agent.
+_UNUSED_BY_BELIEF = {
+    "balance": "fixed", "rec_warmup": 0, "lambda_aug": 0.0, "detach_trunk": False, "rec_latent": False,
+    "use_inference": False,
+}  # fmt: skip
+
+#: The one value of options that there is no use for without an autoencoder.
+_UNUSED_BY_NONE = {
+    "lambda_rec": 0.0, "lambda_aug": 0.0, "rec_targets": "own", "rec_latent": False, "use_inference": False,
 }  # fmt: skip
 
 #: Episodes in one SGD step where ``minibatches: auto`` divides the sampled batch.
 EPISODES_PER_STEP = 32
-
-
-def _option(default: Any, **allowed: Any) -> Any:
-    return dataclasses.field(default=default, metadata=allowed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,8 @@ class LimConfig:
         trunk: ``fc`` (the host's RNN agent) or ``entity`` (invariant pooling, equivariant attack head).
         autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner, ``entity``
             reconstructs hidden tokens from the agent's hidden state, ``team`` teammates' observations from
-            the agent's own last steps, when acting too.
+            the agent's own last steps, when acting too, ``belief`` all tokens from a state of its own, and
+            the agent acts on those that it does not see.
         masker: which tokens are hidden from the autoencoder's view.
         mask_ratio: expected share of the visible tokens that may be hidden at all.
         mask_span: time steps that a token stays hidden for, where single tokens are hidden.
@@ -60,17 +68,24 @@ class LimConfig:
             (the team's, shared out by abs(∂Q_tot/∂Q_i)).
         keep_at_least: visible tokens that stay visible in each agent's observation, where it has so many; the
             agent's own features count.
-        lambda_rec: weight of the reconstruction loss beside the TD loss; in autoencoder ``team``, which no
-            gradient of Q reaches, a factor of its own gradient.
+        lambda_rec: weight of the reconstruction loss beside the TD loss; in autoencoders ``team`` and
+            ``belief``, which no gradient of Q reaches, a factor of their own gradient.
         balance: ``fixed`` (λ_rec times the loss) or ``gradient`` (the reconstruction's gradient on the agent
             is kept at λ_rec times the TD loss's).
         rec_warmup: environment steps before which the reconstruction loss trains the decoder only.
         rec_weights: whether a token counts in the reconstruction loss by its saliency for Q_tot.
+        rec_targets: what is reconstructed: ``own`` (tokens that the environment showed the agent) or ``team``
+            (also, put as the agent would see them, those that only its teammates see).
+        rec_latent: whether the target network's embeddings of tokens are reconstructed instead of their
+            features.
+        use_inference: whether the decoder of autoencoder ``entity`` takes part in acting, with what it makes
+            of the tokens that are not visible.
         lambda_aug: weight of the TD loss of the hidden view.
         rec_share: share of the sampled episodes that the reconstruction loss is computed on, at least one.
         detach_trunk: whether the reconstruction loss trains the decoder only.
         decoder_dim: hidden width of the decoder.
-        decoder_lr: learning rate of the decoder's own Adam, or of the SGD of autoencoder ``team``.
+        decoder_lr: learning rate of the Adam of the decoder, or of all of autoencoder ``belief``, or of the
+            SGD of autoencoder ``team``.
         window: last time steps that autoencoder ``team`` sees, the present one included.
         pretrain_episodes: episodes of the run before which nothing is learned, and the largest number of them
             that autoencoder ``team`` is pretrained on; the host's first sample may come later.
@@ -85,35 +100,38 @@ class LimConfig:
         minibatches: SGD steps made of one sampled batch; ``auto`` is one for every 32 episodes.
     """
 
-    layout: str | Mapping[str, Any] = _option("auto", choices=LAYOUTS, block="{entities: […]}")
-    group_width: int = _option(3, low=1)
-    trunk: str = _option("entity", choices=TRUNKS)
-    autoencoder: str = _option("entity", choices=AUTOENCODERS)
-    masker: str = _option("random", choices=MASKERS)
-    mask_ratio: float = _option(0.5, low=0.0, below=1.0)
-    mask_span: int = _option(1, low=1)
-    random_until: int = _option(20000, low=0)
-    random_anneal: int = _option(20000, low=0)
-    random_finish: float = _option(0.25, low=0.0, high=1.0)
-    credit: str = _option("local", choices=("local", "mixed"))
-    keep_at_least: int = _option(1, low=1)
-    lambda_rec: float = _option(0.1, low=0.0)
-    balance: str = _option("fixed", choices=("fixed", "gradient"))
-    rec_warmup: int = _option(0, low=0)
-    rec_weights: bool = _option(False)
-    lambda_aug: float = _option(0.0, low=0.0)
-    rec_share: float = _option(0.25, above=0.0, high=1.0)
-    detach_trunk: bool = _option(False)
-    decoder_dim: int = _option(64, low=1)
-    decoder_lr: float = _option(5e-4, above=0.0)
-    window: int = _option(5, low=1)
-    pretrain_episodes: int = _option(104, low=1)
-    pretrain_updates: int = _option(260, low=0)
-    finetune_calls: int = _option(300, low=0)
-    joint: bool = _option(False)
-    td_lambda: float = _option(0.0, low=0.0, high=1.0)
-    q_lambda: bool = _option(False)
-    minibatches: int | Literal["auto"] = _option("auto", low=1, choices=("auto",))
+    layout: str | Mapping[str, Any] = option("auto", choices=LAYOUTS, block="{entities: […]}")
+    group_width: int = option(3, low=1)
+    trunk: str = option("entity", choices=TRUNKS)
+    autoencoder: str = option("entity", choices=AUTOENCODERS)
+    masker: str = option("random", choices=MASKERS)
+    mask_ratio: float = option(0.5, low=0.0, below=1.0)
+    mask_span: int = option(1, low=1)
+    random_until: int = option(20000, low=0)
+    random_anneal: int = option(20000, low=0)
+    random_finish: float = option(0.25, low=0.0, high=1.0)
+    credit: str = option("local", choices=("local", "mixed"))
+    keep_at_least: int = option(1, low=1)
+    lambda_rec: float = option(0.1, low=0.0)
+    balance: str = option("fixed", choices=("fixed", "gradient"))
+    rec_warmup: int = option(0, low=0)
+    rec_weights: bool = option(False)
+    rec_targets: str = option("own", choices=("own", "team"))
+    rec_latent: bool = option(False)
+    use_inference: bool = option(False)
+    lambda_aug: float = option(0.0, low=0.0)
+    rec_share: float = option(0.25, above=0.0, high=1.0)
+    detach_trunk: bool = option(False)
+    decoder_dim: int = option(64, low=1)
+    decoder_lr: float = option(5e-4, above=0.0)
+    window: int = option(5, low=1)
+    pretrain_episodes: int = option(104, low=1)
+    pretrain_updates: int = option(260, low=0)
+    finetune_calls: int = option(300, low=0)
+    joint: bool = option(False)
+    td_lambda: float = option(0.0, low=0.0, high=1.0)
+    q_lambda: bool = option(False)
+    minibatches: int | Literal["auto"] = option("auto", low=1, choices=("auto",))
 
     @classmethod
     def from_block(cls, block: object) -> LimConfig:
@@ -132,9 +150,9 @@ class LimConfig:
         for key in block:
             if key not in fields:
                 raise LimaskError(
-                    f"lim.{key} is no option{_nearest(key, fields)} (known: {', '.join(fields)})"
+                    f"lim.{key} is no option{nearest(key, fields)} (known: {', '.join(fields)})"
                 )
-        values = {key: _checked(fields[key], value) for key, value in block.items()}
+        values = {key: checked(fields[key], value) for key, value in block.items()}
         config = cls(**values)
         config._check_combinations()
         return config
@@ -145,14 +163,46 @@ class LimConfig:
                 f"lim.masker={self.masker!r} with lim.autoencoder='none': nothing would use the mask; "
                 "set lim.masker='none' or lim.autoencoder='entity'"
             )
-        if self.autoencoder == "team":
+        if self.autoencoder == "none":
+            self._check_unused(
+                _UNUSED_BY_NONE, "there is nothing to reconstruct", " or lim.autoencoder='entity'"
+            )
+        elif self.autoencoder == "team":
             self._check_team()
-        for name in ("lambda_rec", "lambda_aug"):
-            if self.autoencoder == "none" and (value := getattr(self, name)) > 0:
+        elif self.autoencoder == "belief":
+            self._check_unused(_UNUSED_BY_BELIEF, "which has no use for it")
+        self._check_targets()
+
+    def _check_unused(self, values: Mapping[str, Any], why: str, remedy: str = "") -> None:
+        for name, value in values.items():
+            if (given := getattr(self, name)) != value:
                 raise LimaskError(
-                    f"lim.{name}={value} with lim.autoencoder='none': there is nothing to "
-                    f"reconstruct; set lim.{name}=0 or lim.autoencoder='entity'"
+                    f"lim.{name}={given!r} with lim.autoencoder={self.autoencoder!r}, {why}; set "
+                    f"lim.{name}={value!r}{remedy}"
                 )
+
+    def _check_targets(self) -> None:
+        if self.rec_weights and self.rec_targets == "team":
+            raise LimaskError(
+                "lim.rec_weights=True with lim.rec_targets='team': a token that the agent does not see has "
+                "no saliency for its value; set lim.rec_weights=False or lim.rec_targets='own'"
+            )
+        if self.rec_latent and self.trunk == "fc":
+            raise LimaskError(
+                "lim.rec_latent=True with lim.trunk='fc', which embeds no tokens; set lim.trunk='entity' or "
+                "lim.rec_latent=False"
+            )
+        if self.rec_latent and self.use_inference:
+            raise LimaskError(
+                "lim.use_inference=True with lim.rec_latent=True: the agent acts on inferred features, and "
+                "embeddings are reconstructed; set one of them to False"
+            )
+        if self.lambda_rec == 0 and (self.use_inference or self.autoencoder == "belief"):
+            name, value = ("use_inference", True) if self.use_inference else ("autoencoder", "belief")
+            raise LimaskError(
+                f"lim.{name}={value!r} with lim.lambda_rec=0: what the agent acts on would never learn; "
+                "raise lim.lambda_rec"
+            )
 
     def _check_team(self) -> None:
         if self.masker not in AGENT_MASKERS:
@@ -165,15 +215,11 @@ class LimConfig:
                 f"lim.masker={self.masker!r} with lim.joint=False: it reads the TD errors of the update that "
                 "the autoencoder learns beside; set lim.joint=True or lim.masker='random_agent'"
             )
-        for name, value in _UNUSED_BY_TEAM.items():
-            if (given := getattr(self, name)) != value:
-                raise LimaskError(
-                    f"lim.{name}={given!r} with lim.autoencoder='team', which has no use for it; set "
-                    f"lim.{name}={value!r}"
-                )
+        self._check_unused(_UNUSED_BY_TEAM, "which has no use for it")
 
-    def check_layout(self, name: str, kinds: frozenset[str]) -> None:
-        """Refuse what a layout cannot carry; ``kinds`` are the kinds of entity that it knows.
+    def check_layout(self, name: str, kinds: frozenset[str], has_frame: bool = False) -> None:
+        """Refuse what a layout cannot carry; ``kinds`` are the kinds of entity that it knows, and
+        ``has_frame`` says whether it knows how one agent's view is put in another's terms.
 
         Raises:
             LimaskError: names both options and what to choose instead.
@@ -190,6 +236,21 @@ class LimConfig:
                 f"lim.masker={self.masker!r} on layout {name!r}, which does not say which features show a "
                 "teammate; set lim.masker='random'"
             )
+        if self.rec_targets == "team" and not has_frame:
+            raise LimaskError(
+                f"lim.rec_targets='team' on layout {name!r}, which does not say where a token places its "
+                "unit; set lim.rec_targets='own'"
+            )
+        needed = {
+            "autoencoder": ("belief", "entity"),
+            "use_inference": (True, False),
+            "rec_latent": (True, False),
+        }
+        for key, (value, other) in needed.items():
+            if getattr(self, key) == value and not kinds:
+                raise LimaskError(
+                    f"lim.{key}={value!r} on layout {name!r}, which has no entities; set lim.{key}={other!r}"
+                )
 
     def n_minibatches(self, batch_size: int) -> int:
         """SGD steps for a sampled batch of ``batch_size`` episodes.
@@ -204,54 +265,3 @@ class LimConfig:
                 "sampled episode; lower lim.minibatches or raise batch_size"
             )
         return steps
-
-
-def _nearest(name: object, known: Any) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    """``value`` in the field's type, or an error naming the key and what is allowed."""
-    allowed = field.metadata
-    choices = allowed.get("choices", ())
-    types = _TYPES[str(field.type).split(" ")[0]]
-    if isinstance(value, str) and value in choices:
-        return value
-    if "block" in allowed and isinstance(value, Mapping):
-        return value
-    is_number = isinstance(value, (int, float)) and isinstance(value, types) and not isinstance(value, bool)
-    is_number = is_number and math.isfinite(value)
-    is_right = is_number and _is_inside(value, allowed) if bool not in types else isinstance(value, bool)
-    if not is_right:
-        raise LimaskError(
-            f"lim.{field.name}={value!r} ({type(value).__name__}): expected {_expected(types, allowed)}"
-            f"{_nearest(value, choices) if isinstance(value, str) else ''}"
-        )
-    return float(value) if float in types else value
-
-
-#: Annotation of a field → what a YAML value may be.
-_TYPES: dict[str, tuple[type, ...]] = {"str": (), "bool": (bool,), "int": (int,), "float": (float, int)}
-
-_BOUNDS = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
-
-
-def _is_inside(value: float, allowed: Mapping[str, Any]) -> bool:
-    return (
-        value >= allowed.get("low", value)
-        and value <= allowed.get("high", value)
-        and ("above" not in allowed or value > allowed["above"])
-        and ("below" not in allowed or value < allowed["below"])
-    )
-
-
-def _expected(types: tuple[type, ...], allowed: Mapping[str, Any]) -> str:
-    choices = ", ".join(allowed.get("choices", ()))
-    if not types:
-        return f"one of {choices}" + (f" or a block {allowed['block']}" if "block" in allowed else "")
-    if bool in types:
-        return "True or False"
-    number = "a number such as 0.0005" if float in types else "an integer"
-    bounds = " and ".join(f"{word} {allowed[key]}" for key, word in _BOUNDS.items() if key in allowed)
-    return f"{number} {bounds}" + (f" or {choices}" if choices else "")

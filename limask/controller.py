@@ -8,14 +8,15 @@ from typing import Any
 import torch
 
 from limask.agent import LimAgent
+from limask.autoencoder import BeliefAutoencoder, TeamAutoencoder
 from limask.packing import Packing
 
 
 class LimMac:
     """Mixed in before a host's ``BasicMAC``, which builds the agent and acts step by step.
 
-    ``latest`` are the episodes last acted in (not in tests), kept where an autoencoder takes part in acting:
-    it may learn from them.
+    ``latest`` are the episodes last acted in (not in tests), kept where autoencoder ``team`` takes part in
+    acting: it may learn from them.
     """
 
     agent: LimAgent
@@ -25,28 +26,31 @@ class LimMac:
     latest: Any = None
 
     def init_hidden(self, batch_size: int) -> None:
-        """Zero hidden states (B, N, H) at the start of ``batch_size`` episodes."""
+        """Zero hidden states (B, N, H or 2 H) at the start of ``batch_size`` episodes."""
         self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """What Q-learning trains: all of the agent but an autoencoder inside it."""
-        named = self.agent.named_parameters()
-        return (parameter for name, parameter in named if not name.startswith("autoencoder."))
+        return iter(self.agent.q_parameters())
 
     def select_actions(self, ep_batch: Any, *args: Any, test_mode: bool = False, **kwargs: Any) -> Any:
         """See the host's."""
-        if self.agent.autoencoder is not None and not test_mode:
+        if isinstance(self.agent.autoencoder, TeamAutoencoder) and not test_mode:
             self.latest = ep_batch
         return super().select_actions(ep_batch, *args, test_mode=test_mode, **kwargs)  # type: ignore[misc]
 
     def sequence_inputs(self, batch: Any, packing: Packing) -> torch.Tensor:
         """Agent inputs of all filled steps: (M, N, D), in the order of the host's ``_build_inputs``, and
         behind them what an autoencoder infers."""
-        if self.agent.autoencoder is not None:
+        autoencoder = self.agent.autoencoder
+        if isinstance(autoencoder, TeamAutoencoder):
             inputs, taken = self.step_inputs(batch)
-            return self._with_inferences(inputs, taken, packing.index)
+            return self._with_inferences(autoencoder, inputs, taken, packing.index)
         last = _shifted(batch["actions_onehot"], 0)
-        return self._join(packing.pack(batch["obs"]), packing.pack(last))
+        packed = self._join(packing.pack(batch["obs"]), packing.pack(last))
+        if isinstance(autoencoder, BeliefAutoencoder):
+            return torch.cat([packed, autoencoder.inferences(packed, packing.counts)], dim=2)
+        return packed
 
     def step_inputs(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Agent inputs (B, T, N, D) of all steps, without inferences, and the actions taken (B, T, N, A)."""
@@ -54,32 +58,31 @@ class LimMac:
         return self._join(batch["obs"], _shifted(taken, 0)), taken
 
     def _build_inputs(self, batch: Any, t: int) -> torch.Tensor:
-        """Agent inputs (B · N, D) of time step ``t``; the host's method, with fewer operations, and what an
-        autoencoder infers from the last steps."""
-        taken = batch["actions_onehot"]
-        if self.agent.autoencoder is None:
+        """Agent inputs (B · N, D) of time step ``t``; the host's method, with fewer operations, and what
+        autoencoder ``team`` infers from the last steps."""
+        taken, autoencoder = batch["actions_onehot"], self.agent.autoencoder
+        if not isinstance(autoencoder, TeamAutoencoder):
             last = taken[:, t - 1] if t else torch.zeros_like(taken[:, 0])
             return self._join(batch["obs"][:, t], last).flatten(0, 1)
-        first = max(0, t + 1 - self.agent.autoencoder.window)
+        first = max(0, t + 1 - autoencoder.window)
         last = _shifted(taken[:, : t + 1], first)
         inputs = self._join(batch["obs"][:, first : t + 1], last)
         n_episodes, n_steps = inputs.shape[:2]
         index = torch.arange(1, n_episodes + 1, device=inputs.device) * n_steps - 1
-        return self._with_inferences(inputs, taken[:, first : t + 1], index).flatten(0, 1)
+        return self._with_inferences(autoencoder, inputs, taken[:, first : t + 1], index).flatten(0, 1)
 
     @torch.no_grad()
     def _with_inferences(
-        self, inputs: torch.Tensor, taken: torch.Tensor, index: torch.Tensor
+        self, autoencoder: TeamAutoencoder, inputs: torch.Tensor, taken: torch.Tensor, index: torch.Tensor
     ) -> torch.Tensor:
         """Inputs (M, N, D + N · O) of the steps in ``index`` (M,) of the flattened (B · T): behind each
         agent's own what it infers of all observations. Nothing is learned through it.
 
         Args: see ``TeamAutoencoder.tokens``.
         """
-        assert self.agent.autoencoder is not None
-        tokens = self.agent.autoencoder.tokens(inputs, taken, index)
+        tokens = autoencoder.tokens(inputs, taken, index)
         now = inputs.flatten(0, 1).index_select(0, index)
-        inferred = self.agent.autoencoder.infer(tokens, now[..., : self.agent.layout.obs_size])
+        inferred = autoencoder.infer(tokens, now[..., : self.agent.layout.obs_size])
         return torch.cat([now, inferred.flatten(2)], dim=2)
 
     def _join(self, obs: torch.Tensor, last_actions: torch.Tensor) -> torch.Tensor:

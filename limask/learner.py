@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from limask import memory, signals
-from limask.autoencoder import EntityAutoencoder
+from limask.autoencoder import EntityAutoencoder, TeamAutoencoder
 from limask.checkpoints import Checkpoints, check_finite
 from limask.config import LimConfig
 from limask.errors import LimaskError
@@ -21,6 +21,7 @@ from limask.packing import Packing
 from limask.reconstruction import Hints, Reconstruction
 from limask.targets import lambda_returns
 from limask.team import TeamReconstruction
+from limask.trunks import entity_dim
 
 
 class TdLoss(NamedTuple):
@@ -65,12 +66,10 @@ class LimLearner(Checkpoints):
             for group in self.optimiser.param_groups:
                 group["fused"] = True  # the same numbers in a quarter of the time
         self.agent, self.config = mac.agent, mac.agent.config
-        if self.config.autoencoder == "entity":
-            sizes = (self.agent.spec.hidden_dim, self.config.decoder_dim)
-            decoder = EntityAutoencoder(self.agent.layout, *sizes)
-            self.reconstruction = Reconstruction(self.agent, decoder, int(args.seed), args.grad_norm_clip)
-        elif self.config.autoencoder == "team":
+        if self.config.autoencoder == "team":
             self.team = TeamReconstruction(mac, int(args.seed), args.grad_norm_clip)
+        elif self.config.autoencoder != "none":
+            self.reconstruction = self._reconstruction()
 
     @staticmethod
     def check_options(config: LimConfig, args: Any) -> None:
@@ -89,6 +88,18 @@ class LimLearner(Checkpoints):
                 f"common_reward=False with mixer={args.mixer!r}, which mixes the team's reward: set "
                 "common_reward=True, or mixer=null as in the config iql_lim"
             )
+
+    def _reconstruction(self) -> Reconstruction:
+        inside, target = self.agent.autoencoder, self.target_mac.agent
+        # Target networks follow what Q-learning trains; what they infer is inferred as it is done now.
+        target.autoencoder = inside
+        if inside is None:
+            width = entity_dim(self.agent.spec) if self.config.rec_latent else None
+            sizes = (self.agent.spec.hidden_dim, self.config.decoder_dim, width)
+            inside = EntityAutoencoder(self.agent.layout, *sizes)
+        assert not isinstance(inside, TeamAutoencoder)
+        seed, max_norm = int(self.args.seed), self.args.grad_norm_clip
+        return Reconstruction(self.agent, inside, seed, max_norm, teacher=target)
 
     def train(self, batch: Any, t_env: int, episode_num: int) -> None:
         """Make ``minibatches`` SGD steps of one sampled batch of the host's ``EpisodeBatch``.
@@ -150,6 +161,7 @@ class LimLearner(Checkpoints):
         self._check_rec(t_env, rec.loss)
         aug = None
         if self.config.lambda_aug > 0:
+            assert rec.q_values is not None
             target = inner.pack(signals.by_step(packing, td.target)[:n_episodes])[inner.starts]
             aug = self._hidden_view_loss(part, inner, rec.q_values, target)
             self._check_finite("hidden view's TD loss", aug, t_env)

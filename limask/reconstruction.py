@@ -1,4 +1,8 @@
-"""The reconstruction objective: hide tokens, run the agent on what is left, decode what was hidden."""
+"""The reconstruction objective: hide tokens, encode what is left, decode what was hidden.
+
+Axes: B episodes, T time steps, M filled steps, N agents, K tokens, O features of an observation, D of an
+agent's input.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ from torch import nn
 
 from limask import masking, tokens
 from limask.agent import LimAgent
-from limask.autoencoder import EntityAutoencoder
+from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder
+from limask.autoencoder.entity import Scored
 from limask.layouts import token_starts
 from limask.packing import Packing
+from limask.teammates import tell
 
 
 class Hints(NamedTuple):
@@ -29,33 +35,64 @@ class Hints(NamedTuple):
 
 
 class RecLoss(NamedTuple):
-    """``loss``, a scalar; ``q_values`` (M, N, A) of the hidden view; ``stats``, scalars to be logged."""
+    """``loss``, a scalar; ``q_values`` (M, N, A) of the hidden view, None where the agent is not run on it;
+    ``stats``, scalars to be logged."""
 
     loss: torch.Tensor
-    q_values: torch.Tensor
+    q_values: torch.Tensor | None
     stats: dict[str, torch.Tensor]
 
 
-class Reconstruction:
-    """Masker, autoencoder and the autoencoder's own optimiser, over the trunk and GRU of an agent.
+class Truth(NamedTuple):
+    """What is reconstructed.
 
-    Args:
-        agent: encodes the hidden view; its config names the masker.
-        decoder: reconstructs the tokens.
-        seed: seeds the masks.
-        max_norm: gradients of the decoder, and those it sends into the agent, are clipped to this norm each.
+    Attributes:
+        obs: (M, N, O) what the agents observed, and with ``rec_targets: team`` what their teammates saw, too.
+        is_scored: (M, N, K) bool, tokens that are reconstructed.
+        is_unseen: (M, N, K) bool, those of them that the agent did not see; None with ``rec_targets: own``.
+        is_known: (M, N, O) bool, features that are known; None = all.
     """
 
-    def __init__(self, agent: LimAgent, decoder: EntityAutoencoder, seed: int, max_norm: float) -> None:
+    obs: torch.Tensor
+    is_scored: torch.Tensor
+    is_unseen: torch.Tensor | None = None
+    is_known: torch.Tensor | None = None
+
+
+class Reconstruction:
+    """Masker, autoencoder and the autoencoder's own optimiser.
+
+    Args:
+        agent: its config names the masker; its trunk and GRU encode the hidden view for autoencoder
+            ``entity``.
+        autoencoder: ``entity``, a decoder over the agent's hidden states, or ``belief``, with an encoder.
+        seed: seeds the masks.
+        max_norm: gradients of the autoencoder, and those it sends into the agent, are clipped to this norm
+            each.
+        teacher: target network whose embeddings of tokens are reconstructed with ``rec_latent``, or None.
+    """
+
+    def __init__(
+        self,
+        agent: LimAgent,
+        autoencoder: EntityAutoencoder | BeliefAutoencoder,
+        seed: int,
+        max_norm: float,
+        teacher: LimAgent | None = None,
+    ) -> None:
         self.agent, self.config, self.layout = agent, agent.config, agent.layout
-        self.decoder, self.max_norm, self.seed = decoder, max_norm, seed
-        self.optimiser = torch.optim.Adam(decoder.parameters(), lr=self.config.decoder_lr, fused=True)
+        self.autoencoder, self.max_norm, self.seed, self.teacher = autoencoder, max_norm, seed, teacher
+        is_belief = isinstance(autoencoder, BeliefAutoencoder)
+        self.decoder = autoencoder.decoder if isinstance(autoencoder, BeliefAutoencoder) else autoencoder
+        # The plain autoencoder hides nothing and reconstructs all that could be hidden; so does ``belief``.
+        self.scores_all = is_belief or self.config.masker == "none"
+        self.optimiser = torch.optim.Adam(autoencoder.parameters(), lr=self.config.decoder_lr, fused=True)
         self.masker = masking.build(self.config, self.layout)
         self.to(next(agent.parameters()).device)
 
     def to(self, device: torch.device) -> None:
         """Move to a device; the stream of masks starts anew there."""
-        self.decoder.to(device)
+        self.autoencoder.to(device)
         self.is_hideable = tokens.hideable(self.layout, device)
         self.max_entropy = math.log(max(2, int(self.is_hideable.sum())))
         self.generator = torch.Generator(device).manual_seed(self.seed)
@@ -75,30 +112,62 @@ class Reconstruction:
         masks = masking.hidden_tokens(self.masker, view, self.is_hideable, self.generator)
         is_hidden = packing.pack(masks)
         hidden_view = torch.cat([tokens.hide(obs, is_hidden, self.layout), rest], dim=-1)
-        with torch.set_grad_enabled(not self.config.detach_trunk):
-            q_values, states = self.agent.sequence(hidden_view, packing.counts)
-        # The plain autoencoder hides nothing and reconstructs all that could be hidden.
+        q_values, states = self._encode(hidden_view, packing)
         candidates = is_visible & self.is_hideable
-        is_scored = candidates if self.config.masker == "none" else is_hidden
+        truth = self._truth(obs, is_visible, candidates if self.scores_all else is_hidden)
         weights = (
             packing.pack(hints.saliency) if self.config.rec_weights and hints.saliency is not None else None
         )
-        scored = self.decoder.loss(states, obs, is_scored, weights)
+        scored, truth = self._score(states, truth, rest, weights)
         self.masker.learn(masks, packing.unpack(scored.error))
-        stats = self._stats(is_hidden, is_scored, candidates, scored.error)
-        return RecLoss(scored.loss, q_values, stats)
+        return RecLoss(scored.loss, q_values, self._stats(is_hidden, candidates, truth, scored.error))
+
+    def _encode(self, view: torch.Tensor, packing: Packing) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Q-values (M, N, A), of autoencoder ``entity``, and hidden states (M, N, H) on a view (M, N, D)."""
+        if isinstance(self.autoencoder, BeliefAutoencoder):
+            return None, self.autoencoder.sequence(view, packing.counts)
+        with torch.set_grad_enabled(not self.config.detach_trunk):
+            return self.agent.sequence(view, packing.counts)
+
+    def _truth(self, obs: torch.Tensor, is_visible: torch.Tensor, is_scored: torch.Tensor) -> Truth:
+        """What is known of observations (M, N, O) of which the tokens in ``is_scored`` are reconstructed."""
+        if self.config.rec_targets == "own":
+            return Truth(obs, is_scored)
+        told = tell(obs, self.layout)
+        is_unseen = told.is_token & ~is_visible
+        # Tokens that are not visible are zeros.
+        is_shown = tokens.hide(torch.ones_like(obs), ~is_visible, self.layout) > 0
+        obs = obs + tokens.hide(told.obs, is_visible, self.layout)
+        return Truth(obs, is_scored | is_unseen, is_unseen, told.is_feature | is_shown)
+
+    def _score(
+        self, states: torch.Tensor, truth: Truth, rest: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[Scored, Truth]:
+        """Reconstruct from hidden states (M, N, H); ``rest`` (M, N, D − O) of the agents' inputs. The truth
+        is returned with the tokens that were reconstructed."""
+        if not self.config.rec_latent:
+            return self.decoder.loss(states, truth.obs, truth.is_scored, weights, truth.is_known), truth
+        if truth.is_known is not None:
+            # Half a token would have another embedding.
+            parts = tokens.split(truth.is_known, self.layout).values()
+            is_whole = torch.cat([part.all(dim=-1) for part in parts], dim=-1)
+            truth = truth._replace(is_scored=truth.is_scored & is_whole)
+        assert self.teacher is not None
+        with torch.no_grad():
+            embedded = self.teacher.fc1(torch.cat([truth.obs, rest], dim=-1).flatten(0, 1)).entities
+        return self.decoder.score(states, embedded, truth.is_scored, weights), truth
 
     @torch.no_grad()
     def _stats(
         self,
         is_hidden: torch.Tensor,
-        is_scored: torch.Tensor,
         candidates: torch.Tensor,
+        truth: Truth,
         error: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Shares of what could be hidden that was, and errors, of all tokens and by kind."""
         hidden, scored, possible = (
-            values.flatten(0, -2).sum(dim=0) for values in (is_hidden, is_scored, candidates)
+            values.flatten(0, -2).sum(dim=0) for values in (is_hidden, truth.is_scored, candidates)
         )
         errors = error.flatten(0, -2).sum(dim=0)
         stats = {"mask_rate": hidden.sum() / possible.sum().clamp(min=1)}
@@ -112,18 +181,25 @@ class Reconstruction:
         share = hidden / hidden.sum().clamp(min=1)
         entropy = -torch.special.xlogy(share, share).sum()
         stats["mask_entropy"] = entropy / self.max_entropy
+        if truth.is_unseen is not None:
+            is_unseen = truth.is_unseen & truth.is_scored
+            stats["rec_error_unseen"] = (error * is_unseen).sum() / is_unseen.sum().clamp(min=1)
         return stats
 
     def step(self, rec: torch.Tensor, aug: torch.Tensor | None, t_env: int) -> torch.Tensor:
-        """Step the decoder, and add the gradients of λ_rec · ``rec`` and λ_aug · ``aug`` to the agent's;
+        """Step the autoencoder, and add the gradients of λ_rec · ``rec`` and λ_aug · ``aug`` to the agent's;
         returns the norm of the former.
 
         The agent's gradients from the TD loss are there already, clipped: they are what they would be without
-        an autoencoder. Until ``rec_warmup`` environment steps the reconstruction trains the decoder only.
+        an autoencoder. Until ``rec_warmup`` environment steps the reconstruction trains the decoder only, and
+        in autoencoder ``belief`` it never reaches the agent.
         """
-        own = list(self.decoder.parameters())
-        is_shared = not self.config.detach_trunk and t_env >= self.config.rec_warmup
-        shared = list(self.agent.parameters())
+        own = list(self.autoencoder.parameters())
+        is_belief = isinstance(self.autoencoder, BeliefAutoencoder)
+        is_shared = not is_belief and not self.config.detach_trunk and t_env >= self.config.rec_warmup
+        if is_belief:
+            rec = self.config.lambda_rec * rec
+        shared = self.agent.q_parameters()
         norms = rec.new_zeros(())
         if rec.requires_grad:  # something was scored
             wanted = own + shared if is_shared else own
@@ -131,8 +207,10 @@ class Reconstruction:
             gradients = torch.autograd.grad(rec, wanted, retain_graph=not is_last, allow_unused=True)
             for parameter, gradient in zip(own, gradients, strict=False):
                 parameter.grad = gradient
-            nn.utils.clip_grad_norm_(own, self.max_norm)
+            own_norm = nn.utils.clip_grad_norm_(own, self.max_norm)
             self.optimiser.step()
+            if is_belief:
+                norms = own_norm
             if is_shared:
                 norms = self._share(shared, gradients[len(own) :], self.config.lambda_rec)
         if aug is not None:
@@ -158,10 +236,12 @@ class Reconstruction:
         return _add_clipped(shared, gradients, weight, self.max_norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """Decoder, its running statistics, its optimiser, the masker and the stream of masks."""
+        """Autoencoder, its running statistics, its optimiser, the masker and the stream of masks."""
         return {
-            "autoencoder": "entity",
-            "decoder": self.decoder.state_dict(),
+            "autoencoder": self.config.autoencoder,
+            "use_inference": self.config.use_inference,
+            "rec_latent": self.config.rec_latent,
+            "decoder": self.autoencoder.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "masker": self.config.masker,
             "masker_state": self.masker.state_dict(),
@@ -170,7 +250,7 @@ class Reconstruction:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of ``state_dict``."""
-        self.decoder.load_state_dict(state["decoder"])
+        self.autoencoder.load_state_dict(state["decoder"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.masker.load_state_dict(state["masker_state"])
         self.generator.set_state(state["generator"].cpu())

@@ -13,6 +13,7 @@ from torch import nn
 
 from limask import masking, tokens
 from limask.agent import LimAgent
+from limask.autoencoder import TeamAutoencoder
 from limask.config import LimConfig
 from limask.masking.agents import AgentMasker
 from limask.masking.random import RandomAgentMasker
@@ -76,7 +77,7 @@ class TeamReconstruction:
 
     def __init__(self, mac: Any, seed: int, max_norm: float) -> None:
         agent: LimAgent = mac.agent
-        assert agent.autoencoder is not None
+        assert isinstance(agent.autoencoder, TeamAutoencoder)
         self.mac, self.autoencoder = mac, agent.autoencoder
         self.config, self.layout = agent.config, agent.layout
         self.seed, self.max_norm = seed, max_norm

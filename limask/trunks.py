@@ -101,6 +101,45 @@ class TeamTrunk(nn.Module):
         return Encoded(torch.cat([own, context.squeeze(1)], dim=1), {})
 
 
+class Joined(nn.Module):
+    """Inferences beside an agent's features, which begin as if there were none.
+
+    Args:
+        size: P, features of the inferences.
+        hidden_dim: H.
+    """
+
+    def __init__(self, size: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.from_inferred = nn.Linear(size, hidden_dim, bias=False)
+        nn.init.zeros_(self.from_inferred.weight)
+
+    def forward(self, features: torch.Tensor, inferred: torch.Tensor) -> torch.Tensor:
+        """Features (R, H) and inferences (R, P) → features (R, H)."""
+        joined: torch.Tensor = features + self.from_inferred(inferred)
+        return joined
+
+
+class BeliefTrunk(nn.Module):
+    """A trunk whose features also take in the inferences behind the agent's own input.
+
+    Args:
+        trunk: encodes the agent's own input.
+        spec: sizes.
+        layout: of the observation.
+    """
+
+    def __init__(self, trunk: nn.Module, spec: AgentSpec, layout: Layout) -> None:
+        super().__init__()
+        self.trunk, self.input_size = trunk, spec.input_size(layout.obs_size)
+        self.join = Joined(layout.hideable_size, spec.hidden_dim)
+
+    def forward(self, inputs: torch.Tensor) -> Encoded:
+        """Inputs (R, D + P) → features (R, H) and entities' embeddings (R, K, F)."""
+        encoded = self.trunk(inputs[:, : self.input_size])
+        return Encoded(self.join(encoded.features, inputs[:, self.input_size :]), encoded.entities)
+
+
 def entity_dim(spec: AgentSpec) -> int:
     """F: half the hidden size keeps the trunk's update within one and a half times that of ``fc``."""
     return max(1, spec.hidden_dim // 2)

@@ -26,7 +26,10 @@ from limask.reconstruction import Hints, Reconstruction
 PREFIX = "lim_"
 
 #: The one value of options that a host's own loss has no use for.
-_UNUSED: dict[str, object] = {"lambda_aug": 0.0, "rec_weights": False, "credit": "local", "td_lambda": 0.0}
+_UNUSED: dict[str, object] = {
+    "lambda_aug": 0.0, "rec_weights": False, "credit": "local", "td_lambda": 0.0, "rec_latent": False,
+    "use_inference": False, "q_lambda": False,
+}  # fmt: skip
 
 
 class WrappedLearner(Checkpoints):

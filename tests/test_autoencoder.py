@@ -44,7 +44,7 @@ def test_standardiser_by_hand() -> None:
     standardise.update(torch.tensor([[5.0, 7.0]]))
     assert standardise.mean.tolist() == pytest.approx([3.0, 7.0])
     assert standardise.variance.tolist() == pytest.approx([8 / 3, 0.0], abs=1e-6)
-    assert standardise.count.item() == 3
+    assert standardise.count.tolist() == [3, 3]
     assert standardise(torch.tensor([5.0, 7.0])).tolist() == pytest.approx(
         [2 / math.sqrt(8 / 3 + FLOOR), 0.0]
     )
@@ -60,7 +60,7 @@ def test_standardiser_agrees_with_numpy_over_batches() -> None:
         seen = np.concatenate(batches[: i + 1])
         assert standardise.mean.numpy() == pytest.approx(seen.mean(axis=0), rel=1e-4)
         assert standardise.variance.numpy() == pytest.approx(seen.var(axis=0), rel=1e-3, abs=1e-5)
-    assert standardise.count.item() == 249
+    assert standardise.count.tolist() == [249] * 3
     shown = standardise(torch.tensor(np.concatenate(batches), dtype=torch.float32)).numpy()
     assert shown.mean(axis=0) == pytest.approx([0.0] * 3, abs=1e-3)
     # The floor counts where the variance is small: here 0.01 in the first feature.
@@ -72,11 +72,46 @@ def test_standardiser_without_values_stays_as_it_is() -> None:
     standardise = Standardiser(2)
     standardise.update(torch.empty(0, 2))
     assert standardise.mean.tolist() == [0.0, 0.0]
-    assert standardise.count.item() == 0
+    assert standardise.count.tolist() == [0, 0]
     standardise.update(torch.tensor([[1.0, 2.0], [5.0, 2.0]]))
     before = copy.deepcopy(standardise.state_dict())
     standardise.update(torch.empty(0, 2))
     assert all(torch.equal(before[key], value) for key, value in standardise.state_dict().items())
+
+
+def test_standardiser_counts_what_is_known_of_each_feature() -> None:
+    """A feature that nobody knows keeps its statistics, and what stands there spoils none."""
+    standardise, alone = Standardiser(2), Standardiser(1)
+    known = torch.tensor([[True, False], [True, True], [False, True]])
+    standardise.update(torch.tensor([[1.0, 99.0], [3.0, 4.0], [99.0, 8.0]]), known)
+    assert standardise.mean.tolist() == [2.0, 6.0]
+    assert standardise.variance.tolist() == [1.0, 4.0]
+    assert standardise.count.tolist() == [2, 2]
+    standardise.update(torch.tensor([[5.0, 99.0]]), torch.tensor([[True, False]]))
+    alone.update(torch.tensor([[1.0], [3.0], [5.0]]))
+    assert standardise.count.tolist() == [3, 2]
+    assert standardise.mean.tolist() == pytest.approx([alone.mean.item(), 6.0])
+    assert standardise.variance.tolist() == pytest.approx([alone.variance.item(), 4.0])
+
+
+def test_standardiser_forgets_beyond_its_horizon() -> None:
+    """Of a target that drifts, 0 for long and then 1, the mean follows; without a horizon it is 0.09."""
+    drifting, steady = Standardiser(1, horizon=10), Standardiser(1)
+    for standardise in (drifting, steady):
+        standardise.update(torch.zeros(1000, 1))
+        for _ in range(10):
+            standardise.update(torch.ones(10, 1))
+    assert drifting.count.item() == 10
+    assert drifting.mean.item() == pytest.approx(1 - 0.5**10)
+    assert steady.mean.item() == pytest.approx(100 / 1100)
+
+
+def test_standardiser_reads_checkpoints_with_one_count() -> None:
+    """As they were written before features could be unknown."""
+    standardise, older = Standardiser(2), Standardiser(2)
+    standardise.update(torch.rand(5, 2))
+    older.load_state_dict(standardise.state_dict() | {"count": torch.tensor(5.0)})
+    assert older.count.tolist() == [5, 5]
 
 
 def test_standardiser_of_a_constant_feature_is_finite() -> None:
@@ -206,6 +241,28 @@ def test_loss_agrees_with_a_slow_reading_of_the_formula(axes: tuple[int, ...]) -
     assert model.loss(hidden, obs, is_scored).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_unknown_features_do_not_count() -> None:
+    """Mean over the known features of the scored tokens; what stands in the others is of no consequence."""
+    model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
+    hidden, obs = torch.randn(12, 5), torch.randn(12, LAYOUT.obs_size)
+    is_scored = torch.zeros(12, LAYOUT.n_tokens, dtype=torch.bool)
+    is_scored[:, :2] = True  # the enemies, of three features
+    is_known = torch.ones(12, LAYOUT.obs_size, dtype=torch.bool)
+    is_known[:6, 1] = is_known[3:, 5] = False
+    twin, whole, plain = (copy.deepcopy(model) for _ in range(3))
+    scored = model.loss(hidden, obs, is_scored, is_known=is_known)
+    changed = obs.masked_fill(~is_known, 77.0)
+    again = twin.loss(hidden, changed, is_scored, is_known=is_known)
+    assert torch.equal(scored.loss, again.loss)
+    assert torch.equal(scored.error, again.error)
+    # By hand, from the mean error of each token: rows of 3 known features, and of 2.
+    n_known = is_known[:, :6].view(12, 2, 3).sum(dim=-1)
+    expected = (scored.error[:, :2] * n_known).sum() / n_known.sum()
+    assert scored.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    everything = whole.loss(hidden, obs, is_scored, is_known=torch.ones_like(is_known))
+    assert everything.loss.item() == pytest.approx(plain.loss(hidden, obs, is_scored).loss.item(), rel=1e-5)
+
+
 def test_targets_are_standardised_by_what_was_seen_before() -> None:
     """The statistics run on: the same batch a second time is scored alike, one far away is not."""
     model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
@@ -213,7 +270,7 @@ def test_targets_are_standardised_by_what_was_seen_before() -> None:
     is_scored = torch.ones(30, LAYOUT.n_tokens, dtype=torch.bool)
     first = model.loss(hidden, obs, is_scored).loss
     assert model.loss(hidden, obs, is_scored).loss.item() == pytest.approx(first.item(), rel=1e-4)
-    assert model.standardisers["ally"].count.item() == 2 * 3 * 30
+    assert model.standardisers["ally"].count.tolist() == [2 * 3 * 30] * 2
     # Against what came before, a batch of threes lies 1.2 standard deviations off; alone it would be zeros.
     assert model.loss(hidden, torch.full_like(obs, 3.0), is_scored).loss.item() > 1.2
 

@@ -28,8 +28,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("group_width", True, ("integer", "at least 1")),
     ("trunk", "entty", ("fc, entity", "did you mean 'entity'")),
     ("trunk", ["fc"], ("fc, entity",)),
-    ("autoencoder", "entities", ("none, entity, team", "did you mean 'entity'")),
-    ("autoencoder", None, ("none, entity, team",)),
+    ("autoencoder", "entities", ("none, entity, team, belief", "did you mean 'entity'")),
+    ("autoencoder", None, ("none, entity, team, belief",)),
     ("masker", "randon", (*MASKERS, "did you mean 'random'")),
     ("masker", "random-agent", (*MASKERS, "did you mean 'random_agent'")),
     ("masker", None, MASKERS),
@@ -48,6 +48,9 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("balance", "grad", ("fixed, gradient",)),
     ("rec_warmup", -1, ("integer", "at least 0")),
     ("rec_weights", "saliency", ("True or False",)),
+    ("rec_targets", "teams", ("own, team", "did you mean 'team'")),
+    ("rec_latent", 1, ("True or False",)),
+    ("use_inference", "yes", ("True or False",)),
     ("lambda_aug", -0.1, ("number", "at least 0.0")),
     ("keep_at_least", 0, ("integer", "at least 1")),
     ("keep_at_least", 1.5, ("integer", "at least 1")),
@@ -95,6 +98,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("trunk", "fc", "fc"),
     ("trunk", "entity", "entity"),
     ("autoencoder", "entity", "entity"),
+    ("autoencoder", "belief", "belief"),
     *(("masker", name, name) for name in MASKERS),
     ("mask_ratio", 0.0, 0.0),
     ("mask_ratio", 0, 0.0),
@@ -110,6 +114,10 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("balance", "gradient", "gradient"),
     ("rec_warmup", 0, 0),
     ("rec_weights", True, True),
+    ("rec_targets", "own", "own"),
+    ("rec_targets", "team", "team"),
+    ("rec_latent", True, True),
+    ("use_inference", True, True),
     ("lambda_aug", 0, 0.0),
     ("lambda_aug", 2, 2.0),
     ("keep_at_least", 1, 1),
@@ -301,6 +309,68 @@ def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> 
     LimConfig.from_block(TEAM | options).check_layout("flat", frozenset())
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rec_targets": "team", "rec_weights": True}, ("lim.rec_weights=True", "lim.rec_targets='team'")),
+        ({"rec_latent": True, "trunk": "fc"}, ("lim.rec_latent=True", "lim.trunk='fc'")),
+        ({"rec_latent": True, "use_inference": True}, ("lim.rec_latent=True", "lim.use_inference=True")),
+        ({"use_inference": True, "lambda_rec": 0}, ("lim.use_inference=True", "lim.lambda_rec=0")),
+        ({"autoencoder": "belief", "lambda_rec": 0}, ("lim.autoencoder='belief'", "lim.lambda_rec=0")),
+        *(
+            ({"autoencoder": "belief", key: value}, (f"lim.{key}={value!r}", "lim.autoencoder='belief'"))
+            for key, value in {
+                "lambda_aug": 0.5,
+                "balance": "gradient",
+                "rec_warmup": 10,
+                "detach_trunk": True,
+                "rec_latent": True,
+                "use_inference": True,
+            }.items()
+        ),
+        *(
+            (
+                {"autoencoder": "none", "masker": "none", "lambda_rec": 0, key: value},
+                (f"lim.{key}={value!r}", "lim.autoencoder='none'"),
+            )
+            for key, value in {"rec_targets": "team", "rec_latent": True, "use_inference": True}.items()
+        ),
+        *(
+            (TEAM | {key: value}, (f"lim.{key}={value!r}", "lim.autoencoder='team'"))
+            for key, value in {"rec_targets": "team", "rec_latent": True, "use_inference": True}.items()
+        ),
+    ],
+)
+def test_what_is_reconstructed_and_used_has_to_go_together(
+    options: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    """Each refusal names both options: one of them would do nothing, or act on what never learns."""
+    message = refusal(options)
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds", "remedy"),
+    [
+        ({"rec_targets": "team"}, frozenset({"ally", "enemy"}), "set lim.rec_targets='own'"),
+        ({"autoencoder": "belief"}, frozenset(), "set lim.autoencoder='entity'"),
+        ({"use_inference": True}, frozenset(), "set lim.use_inference=False"),
+        ({"rec_latent": True}, frozenset(), "set lim.rec_latent=False"),
+    ],
+)
+def test_layout_that_cannot_carry_targets_or_inferences_is_refused(
+    options: dict[str, Any], kinds: frozenset[str], remedy: str
+) -> None:
+    """By its name, and with the way out."""
+    config = LimConfig.from_block(options)
+    with pytest.raises(LimaskError) as caught:
+        config.check_layout("lbf", kinds)
+    (key, value) = next(iter(options.items()))
+    assert f"lim.{key}={value!r} on layout 'lbf'" in str(caught.value)
+    assert remedy in str(caught.value)
+    config.check_layout("smax", frozenset({"ally", "enemy"}), has_frame=True)
+
+
 BOTH = frozenset({"ally", "enemy"})
 
 
@@ -408,6 +478,16 @@ def test_arms_differ_in_the_trunk_and_the_autoencoder_alone() -> None:
         differing = {key for key in arm["lim"] if arm["lim"][key] != reference["lim"][key]}
         assert differing <= may_differ
         assert arm | {"lim": None, "name": None} == reference | {"lim": None, "name": None}
+
+
+def test_belief_differs_in_its_autoencoder_alone() -> None:
+    """Masks, mixer, batch and updates are those of qmix_lim."""
+    lim, belief = (
+        yaml.safe_load((ALGS / f"{name}.yaml").read_text()) for name in ("qmix_lim", "qmix_belief")
+    )
+    assert belief | {"lim": None} == lim | {"lim": None, "name": "qmix_belief"}
+    differing = {key: value for key, value in belief["lim"].items() if lim["lim"][key] != value}
+    assert differing == {"autoencoder": "belief", "rec_targets": "team", "lambda_rec": 1.0}
 
 
 def test_published_methods_differ_in_what_they_are_published_with() -> None:

@@ -30,6 +30,7 @@ from limask.layouts import (
     smac_layout_of,
     smax_layout,
 )
+from limask.teammates import tell
 
 
 def sizes(layout: Layout) -> dict[str, tuple[int, int]]:
@@ -368,6 +369,32 @@ def test_smac_features_land_in_the_right_tokens(starcraft: Any, map_name: str) -
             east = env.pathing_grid[int(observer.pos.x + 1), int(observer.pos.y)]
             assert move["east"] == float(observer.health > 0 and east)
     assert min(n_seen, n_unseen) > 5
+
+
+@pytest.mark.parametrize("map_name", ARMIES)
+def test_smac_teammates_tell_what_the_agent_would_see(starcraft: Any, map_name: str) -> None:
+    """What an agent sees itself its teammates tell alike, but for whether it can be attacked."""
+    layout = smac_layout({"map_name": map_name, **ALL_FLAGS})
+    n_same, n_new = 0, 0
+    for seed in range(12):
+        env = battle(starcraft, map_name, seed)
+        obs = torch.tensor(np.stack([env.get_obs_agent(agent) for agent in range(env.n_agents)])).float()
+        told = tell(obs, layout)
+        is_visible = tokens.visibility(obs, layout)
+        is_same = told.is_feature & (tokens.hide(torch.ones_like(obs), ~is_visible, layout) > 0)
+        tokens.split(is_same, layout)["enemy"][..., 0] = False  # "attackable"
+        assert ((told.obs - obs) * is_same).abs().max() < 1e-5
+        n_same += int((told.is_token & is_visible).sum())
+        n_new += int((told.is_token & ~is_visible).sum())
+        enemies = tokens.split(told.obs, layout)["enemy"]
+        is_new = (told.is_token & ~is_visible)[:, 1 : 1 + enemies.shape[1]]
+        for agent, enemy in is_new.nonzero().tolist():
+            me, unit = env.agents[agent].pos, env.enemies[enemy].pos
+            away = [(unit.x - me.x) / SIGHT, (unit.y - me.y) / SIGHT]
+            expected = [0.0, float(np.hypot(*away)), *away]
+            assert enemies[agent, enemy, :4].tolist() == pytest.approx(expected, abs=1e-5)
+    assert n_same > 5
+    assert n_new > 0 or map_name == "2m_vs_1z"
 
 
 @pytest.mark.parametrize("map_name", ARMIES)

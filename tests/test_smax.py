@@ -13,6 +13,7 @@ from limask.envs.smax_battle import REWARD_SCALE
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 from limask.layouts import smax_layout
+from limask.teammates import tell
 
 
 def random_actions(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -108,6 +109,27 @@ def test_full_observation_shows_all_the_living_and_leaves_the_battle_as_it_is(
         partial, full = battles.step(actions).observation, seen_whole.step(actions).observation
     assert n_new > 0
     assert n_dead > 0
+
+
+def test_teammates_tell_the_truth(battles: SmaxVector, seen_whole: SmaxVector) -> None:
+    """What an agent sees itself its teammates tell alike; what it does not see, as if it saw everywhere."""
+    layout = smax_layout({"map_name": "2s3z", "sight_range": 0.6})
+    rng = np.random.default_rng(0)
+    for env in (battles, seen_whole):
+        env.seed([0, 1, 2, 3])
+    partial, full = battles.reset(), seen_whole.reset()
+    n_checked = torch.zeros(2, dtype=torch.int64)
+    for _ in range(60):
+        shown, truth = torch.from_numpy(partial.obs), torch.from_numpy(full.obs)
+        told = tell(shown, layout)
+        is_visible, is_there = tokens.visibility(shown, layout), tokens.visibility(truth, layout)
+        assert not (told.is_token & ~is_there).any()
+        assert ((told.obs - truth) * told.is_feature).abs().max() < 1e-5
+        assert not (told.obs * ~told.is_feature).any()
+        n_checked += torch.stack([(told.is_token & seen).sum() for seen in (is_visible, ~is_visible)])
+        actions = random_actions(partial.avail_actions, rng)
+        partial, full = battles.step(actions).observation, seen_whole.step(actions).observation
+    assert (n_checked > 1000).all()
 
 
 def test_units_of_the_spread_scenarios_start_all_over_the_map() -> None:

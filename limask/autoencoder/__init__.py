@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from limask.autoencoder.belief import BeliefAutoencoder
 from limask.autoencoder.entity import EntityAutoencoder
 from limask.autoencoder.team import TeamAutoencoder
 
@@ -10,6 +11,7 @@ REGISTRY: dict[str, type[nn.Module] | None] = {
     "none": None,
     "entity": EntityAutoencoder,
     "team": TeamAutoencoder,
+    "belief": BeliefAutoencoder,
 }
 
-__all__ = ["REGISTRY", "EntityAutoencoder", "TeamAutoencoder"]
+__all__ = ["REGISTRY", "BeliefAutoencoder", "EntityAutoencoder", "TeamAutoencoder"]

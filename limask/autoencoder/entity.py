@@ -1,8 +1,13 @@
-"""Autoencoder ``entity``: the agent's own trunk and GRU encode what was left visible; a small decoder,
-never used when acting, reconstructs the hidden tokens."""
+"""Autoencoder ``entity``: the agent's own trunk and GRU encode what was left visible; a small decoder
+reconstructs the hidden tokens. It takes part in acting with ``lim.use_inference`` alone.
+
+Axes: R rows, K tokens (of a kind), D features of a token, H hidden size, P features of all tokens that may be
+hidden.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, cast
 
 import torch
@@ -11,6 +16,9 @@ from torch import nn
 from limask import tokens
 from limask.autoencoder.losses import Standardiser, mean_squared
 from limask.layouts import Layout, token_starts
+
+#: Tokens after which a drifting latent target begins to be forgotten: some twenty updates' worth.
+LATENT_HORIZON = 1e5
 
 
 class Scored(NamedTuple):
@@ -28,15 +36,24 @@ class EntityAutoencoder(nn.Module):
         layout: the observation's layout.
         hidden_dim: H, the width of the agent's hidden state.
         decoder_dim: width of the decoder.
+        latent_dim: width of the embeddings that are reconstructed instead of tokens' features, or None.
     """
 
-    def __init__(self, layout: Layout, hidden_dim: int, decoder_dim: int) -> None:
+    def __init__(
+        self, layout: Layout, hidden_dim: int, decoder_dim: int, latent_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.layout = layout
+        widths = {g.kind: latent_dim or g.width for g in layout.groups}
+        horizon = LATENT_HORIZON if latent_dim else math.inf
         self.from_hidden = nn.Linear(hidden_dim, decoder_dim)
         self.queries = nn.Parameter(0.02 * torch.randn(layout.n_tokens, decoder_dim))
-        self.to_features = nn.ModuleDict({g.kind: nn.Linear(decoder_dim, g.width) for g in layout.groups})
-        self.standardisers = nn.ModuleDict({g.kind: Standardiser(g.width) for g in layout.groups})
+        self.to_features = nn.ModuleDict(
+            {kind: nn.Linear(decoder_dim, width) for kind, width in widths.items()}
+        )
+        self.standardisers = nn.ModuleDict(
+            {kind: Standardiser(width, horizon) for kind, width in widths.items()}
+        )
 
     def loss(
         self,
@@ -44,31 +61,75 @@ class EntityAutoencoder(nn.Module):
         obs: torch.Tensor,
         is_scored: torch.Tensor,
         weights: torch.Tensor | None = None,
+        is_known: torch.Tensor | None = None,
     ) -> Scored:
         """Mean squared error of the scored tokens' standardised features; 0 where none is scored.
 
         Args:
             hidden: (..., H) hidden states of the agents on the hidden view.
-            obs: (..., O) what was really observed.
+            obs: (..., O) what is reconstructed: what was really observed, or is known of it.
             is_scored: (..., K) bool, True = the token is reconstructed.
             weights: (..., K) at least 0, of each token in the mean; None = all the same.
+            is_known: (..., O) bool, features that count, at least one of each scored token; None = all. Not
+                together with ``weights``.
         """
-        query_base = self.from_hidden(hidden).flatten(0, -2)
         seen = tokens.split(obs.flatten(0, -2), self.layout)
+        known = None if is_known is None else tokens.split(is_known.flatten(0, -2), self.layout)
+        return self.score(hidden, seen, is_scored, weights, known)
+
+    def score(
+        self,
+        hidden: torch.Tensor,
+        targets: dict[str, torch.Tensor],
+        is_scored: torch.Tensor,
+        weights: torch.Tensor | None = None,
+        known: dict[str, torch.Tensor] | None = None,
+    ) -> Scored:
+        """See ``loss``; ``targets`` and ``known`` are by kind, (R, K, D) for the R rows of ``hidden``. Kinds
+        without targets are never scored."""
+        query_base = self.from_hidden(hidden).flatten(0, -2)
         scored = is_scored.flatten(0, -2)
-        by_token = obs.new_zeros(scored.shape)
+        by_token = hidden.new_zeros(scored.shape)
         errors, kept = [], []
         for group, first in zip(self.layout.groups, token_starts(self.layout), strict=True):
+            if group.kind not in targets:
+                continue
             # Only the scored tokens are decoded: the rest would be work for nothing.
             rows, slots = scored[:, first : first + group.count].nonzero(as_tuple=True)
-            target = seen[group.kind][rows, slots]
+            target = targets[group.kind][rows, slots]
+            is_known = None if known is None else known[group.kind][rows, slots]
             standardiser = cast(Standardiser, self.standardisers[group.kind])
-            standardiser.update(target)
+            standardiser.update(target, is_known)
             decoded = torch.relu(query_base[rows] + self.queries[first + slots])
             error = self.to_features[group.kind](decoded) - standardiser(target)
-            by_token[rows, first + slots] = error.detach().square().mean(dim=1)
-            errors.append(error)
+            squares = error.detach().square()
+            if is_known is None:
+                by_token[rows, first + slots] = squares.mean(dim=1)
+                errors.append(error)
+            else:
+                by_token[rows, first + slots] = (squares * is_known).sum(dim=1) / is_known.sum(dim=1)
+                errors.append(error[is_known])
             if weights is not None:
                 kept.append(weights.flatten(0, -2)[rows, first + slots])
         loss = mean_squared(errors, None if weights is None else kept)
         return Scored(loss, by_token.view(is_scored.shape))
+
+    @torch.no_grad()
+    def infer(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+        """What the decoder makes of the tokens that an observation does not show: (R, P) standardised
+        features, zeros for the tokens that it shows. Nothing is learned through it.
+
+        Args:
+            hidden: (R, H) hidden states.
+            obs: (R, O) observations at the same steps.
+        """
+        query_base = self.from_hidden(hidden).unsqueeze(1)
+        seen = tokens.split(tokens.above_unseen(obs, self.layout), self.layout)
+        inferred = []
+        for group, first in zip(self.layout.groups, token_starts(self.layout), strict=True):
+            if group.is_hideable:
+                decoded = torch.relu(query_base + self.queries[first : first + group.count])
+                features = self.to_features[group.kind](decoded)
+                is_shown = tokens.is_shown(seen[group.kind]).unsqueeze(-1)
+                inferred.append(features.masked_fill(is_shown, 0.0).flatten(1))
+        return torch.cat(inferred, dim=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -11,34 +14,45 @@ class Standardiser(nn.Module):
 
     Args:
         width: D, the number of features.
+        horizon: number of rows after which older ones begin to be forgotten, for features that drift.
     """
 
     mean: torch.Tensor
     variance: torch.Tensor
     count: torch.Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, horizon: float = math.inf) -> None:
         super().__init__()
+        self.horizon = horizon
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.zeros(width))
-        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("count", torch.zeros(width))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Checkpoints of before features could be unknown hold one count for all of them.
+        if (key := f"{prefix}count") in state_dict:
+            state_dict[key] = state_dict[key].expand(len(self.count))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
-    def update(self, values: torch.Tensor) -> None:
-        """Take in ``values`` (M, D); M may be 0."""
-        n_new = values.shape[0]
-        if n_new == 0:
+    def update(self, values: torch.Tensor, is_known: torch.Tensor | None = None) -> None:
+        """Take in ``values`` (M, D); M may be 0. ``is_known`` (M, D) bool, None = all are."""
+        if values.shape[0] == 0:
             return
-        total = self.count + n_new
-        delta = values.mean(dim=0) - self.mean
-        squares = (
-            self.variance * self.count
-            + values.var(dim=0, unbiased=False) * n_new
-            + delta.square() * self.count * n_new / total
-        )
+        n_new: torch.Tensor | int
+        if is_known is None:
+            n_new, mean, variance = values.shape[0], values.mean(dim=0), values.var(dim=0, unbiased=False)
+        else:
+            n_new = is_known.sum(dim=0)
+            n_at_least_1 = n_new.clamp(min=1)
+            mean = (values * is_known).sum(dim=0) / n_at_least_1
+            variance = ((values - mean).square() * is_known).sum(dim=0) / n_at_least_1
+        total = (self.count + n_new).clamp(min=1)
+        delta = mean - self.mean
+        squares = self.variance * self.count + variance * n_new + delta.square() * self.count * n_new / total
         self.mean += delta * n_new / total
         self.variance.copy_(squares / total)
-        self.count.copy_(total)
+        self.count.copy_((self.count + n_new).clamp(max=self.horizon))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """``values`` (..., D) with mean 0 and variance 1; a feature that never varied becomes 0."""

@@ -116,6 +116,20 @@ def scenario_sizes(map_name: str) -> SmaxScenario:
     return _sizes(smax.SMAX(scenario=scenario))
 
 
+def sight_ranges(map_name: str, factor: float) -> tuple[float, ...]:
+    """Sight range of each unit type, times ``factor``, over the size of the (square) map.
+
+    Raises:
+        LimaskError: see ``scenario_sizes`` and ``check_ranges``.
+    """
+    check_ranges(factor, ATTACK_MODES[0])
+    scenario = _scenario(map_name)
+    _, smax = _import_jaxmarl()
+    env = smax.SMAX(scenario=scenario)
+    assert env.map_width == env.map_height
+    return tuple(float(sight) * factor / env.map_width for sight in env.unit_type_sight_ranges)
+
+
 def _sizes(env: Any) -> SmaxScenario:
     return SmaxScenario(
         n_agents=int(env.num_allies),

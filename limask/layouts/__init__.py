@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from limask.config import LimConfig
-from limask.layouts.base import Layout, TokenGroup, token_starts
+from limask.layouts.base import Frame, Layout, TokenGroup, token_starts
 from limask.layouts.declared import declared_layout, flat_layout
 from limask.layouts.foraging import is_foraging, lbf_layout
 from limask.layouts.starcraft import (
@@ -57,7 +57,8 @@ def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> La
         layout: Layout | None = declared_layout(config.layout)
     else:
         layout = REGISTRY[name](env_args) if name in REGISTRY else None
-    config.check_layout(name, layout.kinds if layout else frozenset())
+    has_frame = layout is not None and layout.frame is not None
+    config.check_layout(name, layout.kinds if layout else frozenset(), has_frame)
     return layout
 
 
@@ -86,6 +87,7 @@ def flat_note(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:
 __all__ = [
     "REGISTRY",
     "SMAC_FLAGS",
+    "Frame",
     "Layout",
     "TokenGroup",
     "declared_layout",

@@ -42,6 +42,27 @@ class TokenGroup:
 
 
 @dataclasses.dataclass(frozen=True)
+class Frame:
+    """Where tokens say that their units stand, so that what an agent sees can be put as another would see it.
+
+    Attributes:
+        place: features of an ally's or enemy's token with its position relative to the viewer, in units of
+            the viewer's sight range.
+        origin: features of the own token with the agent's position on the map; none where the agent does not
+            know it, and places its teammates by the tokens that show them.
+        sights: sight range of each unit type, in units of ``origin``; none where it is the same for all.
+        distance: feature with the length of ``place``, or None.
+        within_sight: features that are 0 for whoever is out of sight.
+    """
+
+    place: tuple[str, str]
+    origin: tuple[str, ...] = ()
+    sights: tuple[float, ...] = ()
+    distance: str | None = None
+    within_sight: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """Token groups in the order in which the observation holds them.
 
@@ -50,17 +71,24 @@ class Layout:
         groups: the token groups; their sizes add up to the observation.
         has_entities: whether tokens are entities, which may be out of sight; not so in ``flat``.
         healers: agents whose k-th target action aims at agent k of their team (SMAC's Medivacs).
+        frame: how tokens place their units, or None where what teammates see cannot be put in other terms.
     """
 
     name: str
     groups: tuple[TokenGroup, ...]
     has_entities: bool = True
     healers: tuple[int, ...] = ()
+    frame: Frame | None = None
 
     @property
     def obs_size(self) -> int:
         """O, the features of an observation."""
         return sum(group.size for group in self.groups)
+
+    @property
+    def hideable_size(self) -> int:
+        """P, the features of the tokens that a masker may hide."""
+        return sum(group.size for group in self.groups if group.is_hideable)
 
     @property
     def n_tokens(self) -> int:

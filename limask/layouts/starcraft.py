@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from limask.envs.smax_battle import scenario_sizes
+from limask.envs.smax_battle import scenario_sizes, sight_ranges
 from limask.errors import LimaskError
-from limask.layouts.base import Layout, TokenGroup
+from limask.layouts.base import Frame, Layout, TokenGroup
 
 
 def smax_layout(env_args: Mapping[str, Any]) -> Layout:
     """SMAX's ``unit_list`` observation: allies in order, enemies in order, the agent itself."""
-    sizes = scenario_sizes(_required(env_args, "map_name"))
+    map_name = _required(env_args, "map_name")
+    sizes = scenario_sizes(map_name)
     unit: tuple[str, ...] = (
         "health", "position_x", "position_y", "last_movement_x", "last_movement_y", "last_targeted",
         "weapon_cooldown",
@@ -21,6 +22,8 @@ def smax_layout(env_args: Mapping[str, Any]) -> Layout:
     own: tuple[str, ...] = ("health", "position_x", "position_y", "weapon_cooldown")
     unit += _type_bits(sizes.unit_width - len(unit))
     own += _type_bits(sizes.own_width - len(own))
+    place = ("position_x", "position_y")
+    sights = sight_ranges(map_name, env_args.get("sight_range", 1.0))
     return Layout(
         name="smax",
         groups=(
@@ -28,6 +31,7 @@ def smax_layout(env_args: Mapping[str, Any]) -> Layout:
             TokenGroup("enemy", sizes.n_enemies, unit, first_action=sizes.n_moves),
             TokenGroup("own", 1, own, is_hideable=False),
         ),
+        frame=Frame(place, origin=place, sights=sights),
     )
 
 
@@ -164,7 +168,7 @@ def smaclite_layout(env_args: Mapping[str, Any]) -> Layout:
         "map_type": "",
     }
     healers = tuple(i for i, unit in enumerate(units) if unit.combat_type == CombatType.HEALING)
-    return dataclasses.replace(smac_layout_of(params, {}), name="smaclite", healers=healers)
+    return dataclasses.replace(smac_layout_of(params, {}), name="smaclite", healers=healers, frame=None)
 
 
 def smac_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> Layout:
@@ -199,7 +203,9 @@ def smac_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> La
     ]
     # The Medivac is the last unit of the MMM maps: SMAC sorts units by type, and it is the last type.
     healers = (n_agents - 1,) if params["map_type"] == "MMM" else ()
-    return Layout("smac", tuple(group for group in groups if group.size), healers=healers)
+    # Every unit of SMAC's agents sees as far as the others.
+    frame = Frame(("relative_x", "relative_y"), distance="distance", within_sight=("attackable",))
+    return Layout("smac", tuple(group for group in groups if group.size), healers=healers, frame=frame)
 
 
 def _missing(package: str, error: Exception) -> LimaskError:

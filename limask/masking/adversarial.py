@@ -44,11 +44,11 @@ class AdversarialMasker(Masker):
         """See ``Masker.propose``."""
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.obs.device)
         logits = self._on(view.obs.device)(view.obs, view.is_visible)
-        # The ratio is where the network starts: its last layer is zero then.
+        # The ratio is where the network starts: its last layer is zero then. A ratio of 0 stays 0.
         logits = logits + torch.logit(torch.tensor(self.config.mask_ratio), eps=1e-3)
         self._last = (logits, is_candidate)
         draw = noise(view.is_visible.shape, self.config.mask_span, generator)
-        return draw < logits.detach().sigmoid()
+        return (draw < logits.detach().sigmoid()) & (self.config.mask_ratio > 0)
 
     def learn(self, is_hidden: torch.Tensor, error: torch.Tensor) -> None:
         """See ``Masker.learn``."""

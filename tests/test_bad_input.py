@@ -1,0 +1,277 @@
+"""Input on the edge, for every masker and every way to reconstruct: exact numbers or an error, never NaN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import host_parts
+import pytest
+import torch
+
+from limask import layouts, masking, tokens
+from limask.config import AGENT_MASKERS, MASKERS, LimConfig
+from limask.errors import LimaskError
+from limask.hosts import Host
+from limask.layouts import Layout, TokenGroup, flat_layout
+from limask.masking import REGISTRY, MaskView, hidden_tokens
+from limask.packing import Packing
+
+N, OBS, ACTIONS = 3, 75, 8  # of SMAX 3m
+LATE = 10**6  # environment steps after which informed masks have taken over
+TEAM = {"trunk": "fc", "autoencoder": "team", "mask_ratio": 0.0, "joint": True, "pretrain_updates": 1}
+
+#: Every masker with the autoencoder ``entity``, and the other ways to reconstruct.
+ARMS: dict[str, dict[str, Any]] = {
+    **{masker: {"masker": masker} for masker in MASKERS},
+    "team targets": {"rec_targets": "team"},
+    "latent": {"rec_latent": True, "rec_targets": "team"},
+    "inference": {"use_inference": True},
+    "belief": {"autoencoder": "belief", "rec_targets": "team"},
+    **{f"team {masker}": TEAM | {"masker": masker} for masker in AGENT_MASKERS},
+}
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return host_parts.load_host("pymarlzooplus")
+
+
+def make_learner(
+    host: Host, algorithm: str = "qmix_lim", lim: dict[str, Any] | None = None, **args: Any
+) -> Any:
+    """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
+    torch.manual_seed(0)
+    where = {"env_args": {"map_name": "3m"}, "n_actions": ACTIONS, "n_agents": N} | args
+    return host_parts.make_learner(
+        host, host_parts.make_args(host, algorithm, env="smax", lim=lim or {}, **where), OBS
+    )
+
+
+def nothing_seen(learner: Any, batch: Any) -> None:
+    """All that could be hidden is out of sight; agents know of themselves alone."""
+    layout = learner.agent.layout
+    is_hideable = tokens.hideable(layout).expand(*batch["obs"].shape[:-1], -1)
+    batch["obs"].copy_(tokens.hide(batch["obs"], is_hideable, layout))
+
+
+def all_dead(learner: Any, batch: Any) -> None:
+    """The dead see nothing, not even themselves."""
+    batch["obs"].zero_()
+
+
+def one_step(learner: Any, batch: Any) -> None:
+    """Episodes of one transition."""
+    batch["filled"][:, 2:] = 0
+
+
+def dead_after_one_step(learner: Any, batch: Any) -> None:
+    """Both, in episodes of different lengths."""
+    batch["filled"][:2, 2:] = 0
+    batch["obs"][:, 1:] = 0
+
+
+EDGES = [nothing_seen, all_dead, one_step, dead_after_one_step]
+
+
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: edge.__name__)
+@pytest.mark.parametrize("arm", ARMS)
+def test_no_nan_on_the_edge(host: Host, arm: str, edge: Any) -> None:
+    learner = make_learner(host, lim=ARMS[arm])
+    batch = host_parts.make_batch(host, learner.args, 8, 0, OBS)
+    edge(learner, batch)
+    for call in range(2):
+        learner.train(batch, LATE + call, 200)
+    stats = learner.logger.stats
+    assert len(stats["loss"]) == 2
+    assert all(torch.tensor(values).isfinite().all() for values in stats.values())
+    own = learner._part().autoencoder.parameters()
+    assert all(parameter.isfinite().all() for parameter in [*learner.params, *own])
+    if edge is all_dead and not arm.startswith("team "):
+        # Nothing to hide, nothing to reconstruct, and nothing learned from it.
+        assert stats["mask_rate"] == stats["rec_loss"] == stats["rec_grad_norm"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("arm", ["inference", "belief", "team random_agent"])
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: edge.__name__)
+def test_acting_is_finite_on_the_edge(host: Host, arm: str, edge: Any) -> None:
+    learner = make_learner(host, lim=ARMS[arm])
+    batch = host_parts.make_batch(host, learner.args, 8, 0, OBS)
+    edge(learner, batch)
+    learner.mac.init_hidden(8)
+    with torch.no_grad():
+        assert all(learner.mac.forward(batch, t).isfinite().all() for t in range(3))
+        packing = Packing(batch["filled"].squeeze(-1).bool())
+        assert learner.mac.sequence_inputs(batch, packing).isfinite().all()
+
+
+# -- ratio -------------------------------------------------------------------------------------------
+
+
+def masks(name: str, ratio: float) -> torch.Tensor:
+    """What the masker hides of 20 episodes in which everything is visible, once informed masks take part."""
+    layout = Layout(
+        "units",
+        (
+            TokenGroup("ally", 2, ("x", "y")),
+            TokenGroup("enemy", 4, ("x", "y", "z")),
+            TokenGroup("own", 1, ("x",), is_hideable=False),
+        ),
+    )
+    shape = (20, 6, N, layout.n_tokens)
+    draw = torch.Generator().manual_seed(3)
+    signals = [torch.rand(size, generator=draw) for size in (shape[:3], shape, shape)]
+    obs, ones = torch.rand((*shape[:3], layout.obs_size), generator=draw), torch.ones(shape, dtype=torch.bool)
+    view = MaskView(obs, ones, ones[..., 0, 0], LATE, *signals)
+    masker = masking.build(LimConfig(masker=name, mask_ratio=ratio), layout)
+    return hidden_tokens(masker, view, tokens.hideable(layout), torch.Generator().manual_seed(0))
+
+
+TOKEN_MASKERS = [name for name in REGISTRY if name not in (*AGENT_MASKERS, "none")]
+
+
+@pytest.mark.parametrize("name", TOKEN_MASKERS)
+def test_ratio_0_hides_nothing_and_nearly_1_nearly_all(name: str) -> None:
+    assert not masks(name, 0.0).any()
+    assert masks(name, 0.999)[..., :6].float().mean() > 0.97
+
+
+@pytest.mark.parametrize("name", MASKERS)
+def test_ratio_1_is_an_error(name: str) -> None:
+    """Nothing would be left to infer from."""
+    with pytest.raises(LimaskError, match=r"lim\.mask_ratio=1\.0 .*below 1\.0"):
+        LimConfig.from_block({"masker": name, "mask_ratio": 1.0})
+
+
+# -- a team of one, and layouts that do not serve ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", AGENT_MASKERS)
+def test_a_team_of_one_has_nobody_to_hide(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It learns as without masks: nothing is hidden, the reconstruction loss is 0."""
+    unit, own = tuple("abcdefghijklm"), tuple("abcdefghij")
+    groups = (
+        TokenGroup("ally", 0, unit),
+        TokenGroup("enemy", 3, unit, first_action=5),
+        TokenGroup("own", 1, own, is_hideable=False),
+    )
+    alone = Layout("smax", groups)
+    monkeypatch.setitem(layouts.REGISTRY, "smax", lambda env_args: alone)
+    args = host_parts.make_args(host, "qmix_lim", env="smax", n_actions=8, n_agents=1, lim={"masker": name})
+    learner = host_parts.make_learner(host, args, alone.obs_size)
+    learner.train(host_parts.make_batch(host, args, 8, 0, alone.obs_size), LATE, 0)
+    stats = learner.logger.stats
+    assert stats["mask_rate"] == stats["rec_loss"] == [0.0]
+    assert all(torch.tensor(values).isfinite().all() for values in stats.values())
+
+
+@pytest.mark.parametrize("name", AGENT_MASKERS)
+def test_a_team_of_one_is_refused_by_autoencoder_team(host: Host, name: str) -> None:
+    args = host_parts.make_args(host, "qmix_li_ma2e", n_agents=1, lim={"masker": name, "layout": "flat"})
+    with pytest.raises(LimaskError, match="with a team of 1 agent: there is nobody to infer"):
+        host_parts.make_learner(host, args, OBS)
+
+
+@pytest.mark.parametrize("name", [*AGENT_MASKERS, "coordination"])
+def test_maskers_of_teammates_need_to_know_teammates(name: str) -> None:
+    config = LimConfig.from_block({"masker": name})
+    with pytest.raises(
+        LimaskError, match=rf"lim\.masker='{name}' on layout 'flat'.*set lim\.masker='random'"
+    ):
+        layouts.resolve(config, "gymma", {}, flat_layout(12, 3).obs_size)
+
+
+@pytest.mark.parametrize("name", [name for name in MASKERS if name not in AGENT_MASKERS])
+def test_maskers_of_tokens_are_refused_by_autoencoder_team(name: str) -> None:
+    with pytest.raises(LimaskError, match=rf"lim\.masker='{name}' with lim\.autoencoder='team'"):
+        LimConfig.from_block(TEAM | {"masker": name})
+
+
+@pytest.mark.parametrize("name", [name for name in MASKERS if name != "none"])
+def test_no_masker_goes_without_an_autoencoder(name: str) -> None:
+    with pytest.raises(LimaskError, match=rf"lim\.masker='{name}' with lim\.autoencoder='none'"):
+        LimConfig.from_block({"masker": name, "autoencoder": "none", "lambda_rec": 0})
+
+
+@pytest.mark.parametrize(
+    "lim",
+    [{"rec_targets": "team"}, {"autoencoder": "belief"}, {"use_inference": True}, {"rec_latent": True}],
+    ids=lambda lim: next(iter(lim)),
+)
+def test_layouts_without_entities_are_refused_by_name(lim: dict[str, Any]) -> None:
+    key, value = next(iter(lim.items()))
+    with pytest.raises(LimaskError, match=rf"lim\.{key}={value!r} on layout 'flat'.*set lim\.{key}="):
+        layouts.resolve(LimConfig.from_block(lim), "gymma", {}, 12)
+
+
+# -- checkpoints of other runs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MASKERS)
+def test_checkpoint_of_another_masker_is_refused(host: Host, name: str, tmp_path: Path) -> None:
+    """And its own is taken."""
+    make_learner(host, lim={"masker": name}).save_models(str(tmp_path))
+    make_learner(host, lim={"masker": name}).load_models(str(tmp_path))
+    other = "random" if name != "random" else "adversarial"
+    learner = make_learner(host, lim={"masker": other})
+    assert_refused(learner, tmp_path, f"lim.masker={name!r}, and this run has lim.masker={other!r}")
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "words"),
+    [
+        ({"trunk": "fc"}, {}, "the agent's fc1.embed.ally.weight"),
+        ({}, {"trunk": "fc"}, "lim.trunk='fc'"),
+        ({"use_inference": True}, {}, "lim.use_inference=True, and this run has lim.use_inference=False"),
+        ({}, {"use_inference": True}, "lim.use_inference=False, and this run has lim.use_inference=True"),
+        ({"rec_latent": True}, {}, "lim.rec_latent=True, and this run has lim.rec_latent=False"),
+        (
+            {"autoencoder": "belief"},
+            {},
+            "lim.autoencoder='belief', and this run has lim.autoencoder='entity'",
+        ),
+        (
+            {},
+            {"autoencoder": "belief"},
+            "lim.autoencoder='entity', and this run has lim.autoencoder='belief'",
+        ),
+        ({"autoencoder": "belief"}, {"autoencoder": "belief", "trunk": "fc"}, "lim.trunk='fc'"),
+    ],
+)
+def test_checkpoint_of_another_agent_is_refused(
+    host: Host, written: dict[str, Any], read: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    make_learner(host, lim=written).save_models(str(tmp_path))
+    assert_refused(make_learner(host, lim=read), tmp_path, words)
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "words"),
+    [
+        ("qmix_fc", "qmix_entity", "lim.trunk='entity'"),
+        ("qmix_entity", "qmix_fc", "lim.trunk='fc'"),
+        ("qmix_fc_lim", "qmix_entity", "lim.trunk='entity'"),
+        ("qmix_belief", "qmix_entity", "lim.autoencoder='belief', and this run has lim.autoencoder='none'"),
+    ],
+)
+def test_checkpoint_of_another_trunk_is_refused_by_the_plain_learner(
+    host: Host, written: str, read: str, words: str, tmp_path: Path
+) -> None:
+    make_learner(host, written).save_models(str(tmp_path))
+    assert_refused(make_learner(host, read), tmp_path, words)
+
+
+def test_checkpoint_of_another_size_is_refused(host: Host, tmp_path: Path) -> None:
+    make_learner(host, hidden_dim=32).save_models(str(tmp_path))
+    assert_refused(make_learner(host), tmp_path, "hidden_dim=64")
+
+
+def assert_refused(learner: Any, path: Path, words: str) -> None:
+    """With these words on one line, and nothing has changed."""
+    before = [parameter.clone() for parameter in learner.params]
+    with pytest.raises(LimaskError) as caught:
+        learner.load_models(str(path))
+    assert words in str(caught.value)
+    assert f"checkpoint {path} " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.params, strict=True))

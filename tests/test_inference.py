@@ -1,0 +1,356 @@
+"""Reconstructing what teammates see, or embeddings, and acting on what is inferred: who learns from whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import host_parts
+import pytest
+import torch
+
+from limask import tokens
+from limask.errors import LimaskError
+from limask.hosts import Host
+from limask.packing import Packing
+from limask.teammates import tell
+
+N, OBS, ACTIONS = 3, 75, 8  # of SMAX 3m
+BELIEF = {"autoencoder": "belief", "rec_targets": "team", "lambda_rec": 1.0}
+
+#: Ways to reconstruct, by options of qmix_lim.
+MODES: dict[str, dict[str, Any]] = {
+    "team targets": {"rec_targets": "team"},
+    "latent": {"rec_latent": True},
+    "latent team targets": {"rec_latent": True, "rec_targets": "team"},
+    "inference": {"use_inference": True, "rec_targets": "team"},
+    "inference fc": {"use_inference": True, "trunk": "fc"},
+    "belief": BELIEF,
+    "belief fc": BELIEF | {"trunk": "fc", "rec_targets": "own"},
+}
+ACTING = [name for name in MODES if name.startswith(("inference", "belief"))]
+BESIDE = [name for name in MODES if not name.startswith("belief")]
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return host_parts.load_host("pymarlzooplus")
+
+
+def make_learner(host: Host, algorithm: str = "qmix_lim", hard: bool = False, **lim: Any) -> Any:
+    """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
+    torch.manual_seed(0)
+    where: dict[str, Any] = {
+        "env_args": {"map_name": "3m", "sight_range": 0.5},
+        "n_actions": ACTIONS,
+        "n_agents": N,
+    }
+    where["target_update_interval_or_tau"] = 1.5 if hard else 0.02
+    args = host_parts.make_args(host, algorithm, env="smax", lim=lim, **where)
+    return host_parts.make_learner(host, args, OBS)
+
+
+def make_batch(host: Host, learner: Any, n_episodes: int = 8, seed: int = 0) -> Any:
+    """Random episodes in which agents are marines that stand somewhere and do not see all units."""
+    batch = host_parts.make_batch(host, learner.args, n_episodes, seed, OBS)
+    layout = learner.agent.layout
+    generator = torch.Generator().manual_seed(seed)
+    obs = batch["obs"]
+    own = tokens.split(obs, layout)["own"]
+    own[..., 1:3] = torch.rand(own[..., 1:3].shape, generator=generator)
+    own[..., 4:] = torch.nn.functional.one_hot(torch.tensor(0), own.shape[-1] - 4)
+    is_unseen = torch.rand((*obs.shape[:-1], layout.n_tokens), generator=generator) < 0.4
+    is_padding = batch["filled"].unsqueeze(-1) == 0
+    obs.copy_(tokens.hide(obs, (is_unseen & tokens.hideable(layout)) | is_padding, layout))
+    return batch
+
+
+def packed(learner: Any, batch: Any) -> tuple[Packing, torch.Tensor]:
+    packing = Packing(batch["filled"].squeeze(-1).bool())
+    return packing, learner.mac.sequence_inputs(batch, packing)
+
+
+def joining(agent: Any) -> torch.nn.Module:
+    """The layer through which inferences enter the agent; made to carry something."""
+    module: torch.nn.Module = agent.join if hasattr(agent, "join") else agent.fc1.join
+    torch.nn.init.normal_(module.from_inferred.weight)
+    return module
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def is_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def gradients(learner: Any) -> list[torch.Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner.params]
+
+
+# -- what holds for every way ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_reconstruction_error_falls(host: Host, mode: str) -> None:
+    learner = make_learner(host, **MODES[mode] | {"decoder_lr": 0.01, "lambda_rec": 1.0, "rec_share": 1.0})
+    batch = make_batch(host, learner)
+    for step in range(30):
+        learner.train(batch, step, step)
+    stats = learner.logger.stats
+    assert all(torch.tensor(values).isfinite().all() for values in stats.values())
+    assert sum(stats["rec_loss"][-5:]) < 0.9 * sum(stats["rec_loss"][:5])
+    assert ("rec_error_unseen" in stats) == (MODES[mode].get("rec_targets") == "team")
+    assert min(stats["rec_grad_norm"]) > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_td_gradients_are_bit_equal_with_and_without_the_reconstruction(host: Host, mode: str) -> None:
+    """As λ_rec goes to 0; from a belief nothing ever reaches what Q-learning trains."""
+    small = {} if mode not in BESIDE else {"lambda_rec": 1e-9}
+    full, plain = (make_learner(host, **MODES[mode] | small) for _ in range(2))
+    before: list[torch.Tensor] = []
+    step = full.reconstruction.step
+
+    def recording(*args: Any) -> torch.Tensor:
+        before.extend(gradients(full))
+        return step(*args)
+
+    full.reconstruction.step = recording
+    plain.reconstruction = None
+    for learner in (full, plain):
+        learner.train(make_batch(host, learner), 10**6, 0)
+    expected = gradients(plain)
+    assert before and all(torch.equal(a, b) for a, b in zip(before, expected, strict=True))
+    after = all(torch.equal(a, b) for a, b in zip(gradients(full), expected, strict=True))
+    assert after == (mode not in BESIDE)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_q_learning_sends_no_gradient_into_the_autoencoder(host: Host, mode: str) -> None:
+    learner = make_learner(host, **MODES[mode])
+    autoencoder = learner.reconstruction.autoencoder
+    assert not {id(p) for p in learner.params} & {id(p) for p in autoencoder.parameters()}
+    if mode in ACTING:
+        joining(learner.agent)
+    before = weights(autoencoder)
+    learner.reconstruction = None
+    for step in range(2):
+        learner.train(make_batch(host, learner, seed=step), step, step)
+    assert is_same(before, weights(autoencoder))
+    assert all(p.grad is None for p in autoencoder.parameters())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_same_seed_same_numbers(host: Host, mode: str) -> None:
+    runs = []
+    for _ in range(2):
+        learner = make_learner(host, **MODES[mode])
+        for step in range(3):
+            learner.train(make_batch(host, learner, seed=step), step, step)
+        runs.append(learner.logger.stats)
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_checkpoint_restores_everything(host: Host, mode: str, tmp_path: Path) -> None:
+    learner, twin = (make_learner(host, **MODES[mode]) for _ in range(2))
+    for step in range(2):
+        learner.train(make_batch(host, learner, seed=step), step, step)
+    learner.save_models(str(tmp_path))
+    twin.load_models(str(tmp_path))
+    batch = make_batch(host, learner, seed=7)
+    for each in (learner, twin):
+        each.target_mac.load_state(each.mac)  # checkpoints keep no target networks
+        each.target_mixer.load_state_dict(each.mixer.state_dict())
+        each.logger.stats.clear()
+        each.train(batch, 10, 10)
+    assert learner.logger.stats == twin.logger.stats
+    assert is_same(weights(learner.agent), weights(twin.agent))
+    assert is_same(weights(learner.reconstruction.autoencoder), weights(twin.reconstruction.autoencoder))
+
+
+# -- what teammates see ------------------------------------------------------------------------------
+
+
+def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -> None:
+    own, team = (make_learner(host, rec_targets=targets, mask_ratio=0.3) for targets in ("own", "team"))
+    _, inputs = packed(team, make_batch(host, team))
+    obs, layout = inputs[..., :OBS], team.agent.layout
+    is_visible = tokens.visibility(obs, layout)
+    is_hidden = is_visible & (torch.rand(is_visible.shape) < 0.3) & tokens.hideable(layout)
+    truth = team.reconstruction._truth(obs, is_visible, is_hidden)
+    told = tell(obs, layout)
+    assert truth.is_unseen.sum() > 50
+    assert torch.equal(truth.is_unseen, told.is_token & ~is_visible)
+    assert torch.equal(truth.is_scored, is_hidden | truth.is_unseen)
+    # What was shown stays as it was, whatever teammates say of it; the rest is what they say.
+    assert torch.equal(tokens.hide(truth.obs, ~is_visible, layout), obs)
+    assert torch.equal(tokens.hide(truth.obs, is_visible, layout), tokens.hide(told.obs, is_visible, layout))
+    # A teammate that only itself sees does not tell how it moved last.
+    parts = tokens.split(truth.is_known, layout)["ally"][truth.is_unseen[..., :2]]
+    assert set(parts.sum(dim=-1).tolist()) == {13, 10}
+    assert own.reconstruction._truth(obs, is_visible, is_hidden) == (obs, is_hidden, None, None)
+    for learner in (own, team):
+        learner.train(make_batch(host, learner), 0, 0)
+    for key in ("mask_rate", "mask_rate_ally", "mask_rate_enemy", "mask_entropy", "loss"):
+        assert own.logger.stats[key] == team.logger.stats[key]
+    assert own.logger.stats["rec_loss"] != team.logger.stats["rec_loss"]
+
+
+@pytest.mark.parametrize("mode", ["team targets", "belief"])
+def test_what_nobody_sees_is_no_target(host: Host, mode: str) -> None:
+    """Nothing shown: agents that all stand alone tell of themselves, and no enemy is reconstructed."""
+    learner = make_learner(host, **MODES[mode])
+    batch = make_batch(host, learner)
+    layout = learner.agent.layout
+    is_hideable = tokens.hideable(layout).expand(*batch["obs"].shape[:-1], -1)
+    batch["obs"].copy_(tokens.hide(batch["obs"], is_hideable, layout))
+    learner.train(batch, 0, 0)
+    stats = {key: values[-1] for key, values in learner.logger.stats.items()}
+    assert stats["rec_error_enemy"] == 0
+    assert stats["rec_error_unseen"] == pytest.approx(stats["rec_error_ally"])
+    # Of features that are told, not of those that nobody knows: of the order of a standard deviation.
+    assert 0.1 < stats["rec_error_ally"] < 10
+    assert learner.reconstruction.decoder.standardisers["enemy"].count.tolist() == [0] * 13
+
+
+# -- embeddings --------------------------------------------------------------------------------------
+
+
+def test_latent_targets_are_the_target_networks_embeddings(host: Host) -> None:
+    learner = make_learner(host, rec_latent=True)
+    _, inputs = packed(learner, make_batch(host, learner))
+    asked: list[dict[str, torch.Tensor]] = []
+    decoder, score = learner.reconstruction.decoder, learner.reconstruction.decoder.score
+
+    def recording(states: Any, targets: Any, *args: Any) -> Any:
+        asked.append(targets)
+        return score(states, targets, *args)
+
+    decoder.score = recording
+    with torch.no_grad():
+        for weight in learner.agent.fc1.parameters():
+            weight += 0.1  # the online trunk has moved on
+    batch = make_batch(host, learner)
+    learner.train(batch, 0, 0)
+    _, inputs = packed(learner, batch[:2])  # the share that is reconstructed
+    fresh = make_learner(host, rec_latent=True).target_mac.agent.fc1
+    expected = fresh(inputs.flatten(0, 1)).entities
+    assert asked[0].keys() == expected.keys() == {"ally", "enemy"}
+    for kind, embedded in asked[0].items():
+        assert not embedded.requires_grad
+        torch.testing.assert_close(embedded, expected[kind])
+        assert decoder.to_features[kind].out_features == embedded.shape[-1] == 32
+    assert all(p.grad is None for p in learner.target_mac.agent.parameters())
+
+
+# -- acting ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_step_by_step_and_whole_episodes_agree(host: Host, mode: str) -> None:
+    learner = make_learner(host, **MODES[mode])
+    joining(learner.agent)
+    batch = make_batch(host, learner)
+    with torch.no_grad():
+        packing, inputs = packed(learner, batch)
+        whole = packing.unpack(learner.agent.sequence(inputs, packing.counts)[0])
+        learner.mac.init_hidden(8)
+        for t in range(host_parts.LIMIT + 1):
+            is_filled = batch["filled"][:, t, 0].bool()
+            q_now = learner.mac.forward(batch, t)
+            assert (q_now - whole[:, t])[is_filled].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("other", range(N))
+@pytest.mark.parametrize("mode", MODES)
+def test_acting_sees_nobody_elses_observation(host: Host, mode: str, other: int) -> None:
+    """Whatever teammates tell when learning: Q-values and states come from the agent's own history alone."""
+    learner = make_learner(host, **MODES[mode])
+    if mode in ACTING:
+        joining(learner.agent)
+    batch, changed = (make_batch(host, learner) for _ in range(2))
+    changed["obs"][:, :, other] += 1.0
+    seen = []
+    for episodes in (batch, changed):
+        learner.mac.init_hidden(8)
+        with torch.no_grad():
+            values = [learner.mac.forward(episodes, t) for t in range(4)]
+        seen.append((torch.stack(values), learner.mac.hidden_states.view(8, N, -1)))
+    for agent in range(N):
+        for ours, theirs in zip(*seen, strict=True):
+            assert torch.equal(ours[..., agent, :], theirs[..., agent, :]) == (agent != other)
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_agents_begin_as_if_nothing_were_inferred(host: Host, mode: str) -> None:
+    """The same seed gives the weights and values of the arm that infers nothing."""
+    learner = make_learner(host, **MODES[mode])
+    plain = make_learner(host, "qmix_entity", trunk=MODES[mode].get("trunk", "entity"))
+    batch = make_batch(host, plain)
+    values = []
+    for each in (learner, plain):
+        each.mac.init_hidden(8)
+        values.append(torch.stack([each.mac.forward(batch, t) for t in range(3)]))
+    assert torch.equal(*values)
+    learner.train(batch, 0, 0)
+    moved = learner.agent.join if hasattr(learner.agent, "join") else learner.agent.fc1.join
+    assert moved.from_inferred.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_only_what_is_not_visible_is_inferred(host: Host, mode: str) -> None:
+    learner = make_learner(host, **MODES[mode])
+    joining(learner.agent)
+    layout, decoder = learner.agent.layout, learner.reconstruction.decoder
+    obs = torch.rand(5, OBS) + 0.1
+    is_hidden = torch.zeros(5, layout.n_tokens, dtype=torch.bool)
+    is_hidden[2, 3] = True  # an enemy
+    hidden = torch.randn(5, learner.agent.spec.hidden_dim)
+    inferred = decoder.infer(hidden, tokens.hide(obs, is_hidden, layout))
+    size = layout.group("enemy").width
+    decoded = torch.relu(decoder.from_hidden(hidden[2]) + decoder.queries[3])
+    expected = decoder.to_features["enemy"](decoded)
+    assert inferred.shape == (5, layout.hideable_size) == (5, 5 * size)
+    torch.testing.assert_close(inferred[2, 3 * size : 4 * size], expected)
+    inferred[2, 3 * size : 4 * size] = 0
+    assert not inferred.any()
+    assert not inferred.requires_grad
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("mode", ACTING)
+def test_target_networks_infer_as_the_agents_do(host: Host, mode: str, hard: bool) -> None:
+    """Nothing but the reconstruction loss moves what infers, and target updates leave it alone."""
+    learner = make_learner(host, hard=hard, **MODES[mode])
+    for step in range(2):
+        learner.train(make_batch(host, learner, seed=step), step, step)
+    assert learner.target_mac.agent.autoencoder is learner.agent.autoencoder
+    agents = weights(learner.agent), weights(learner.target_mac.agent)
+    assert is_same(*({k: v for k, v in a.items() if k.startswith("autoencoder.")} for a in agents))
+    assert is_same(*agents) == hard
+
+
+def test_a_belief_has_a_state_of_its_own(host: Host) -> None:
+    learner = make_learner(host, **BELIEF)
+    learner.mac.init_hidden(4)
+    assert learner.mac.hidden_states.shape == (4, N, 2 * 64)
+    batch = make_batch(host, learner, 4)
+    with torch.no_grad():
+        learner.mac.forward(batch, 0)
+        _, inputs = packed(learner, batch)
+        belief = learner.agent.autoencoder
+        inputs = learner.mac._build_inputs(batch, 0)
+        _, states = belief.step(inputs, torch.zeros(4 * N, 64))
+    torch.testing.assert_close(learner.mac.hidden_states[:, 64:], states)
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_the_plain_learner_refuses_agents_that_act_on_inferences(
+    host: Host, mode: str, tmp_path: Path
+) -> None:
+    make_learner(host, **MODES[mode]).save_models(str(tmp_path))
+    with pytest.raises(LimaskError, match=r"was written with lim\.autoencoder='(entity|belief)'"):
+        make_learner(host, "qmix_entity").load_models(str(tmp_path))
