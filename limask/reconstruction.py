@@ -69,7 +69,8 @@ class Reconstruction:
         seed: seeds the masks.
         max_norm: gradients of the autoencoder, and those it sends into the agent, are clipped to this norm
             each.
-        teacher: target network whose embeddings of tokens are reconstructed with ``rec_latent``.
+        teacher: target network, whose embeddings of tokens are reconstructed with ``rec_latent``; not needed
+            without.
     """
 
     def __init__(
@@ -78,13 +79,13 @@ class Reconstruction:
         autoencoder: EntityAutoencoder | BeliefAutoencoder,
         seed: int,
         max_norm: float,
-        teacher: LimAgent,
+        teacher: LimAgent | None = None,
     ) -> None:
         self.agent, self.config, self.layout = agent, agent.config, agent.layout
         self.autoencoder, self.max_norm, self.seed, self.teacher = autoencoder, max_norm, seed, teacher
         is_belief = isinstance(autoencoder, BeliefAutoencoder)
         self.decoder = autoencoder.decoder if isinstance(autoencoder, BeliefAutoencoder) else autoencoder
-        # The plain autoencoder hides nothing and reconstructs all that could be hidden; so does ``belief``.
+        # The plain autoencoder hides nothing and reconstructs all that could be hidden; ``belief`` as much.
         self.scores_all = is_belief or self.config.masker == "none"
         self.optimiser = torch.optim.Adam(autoencoder.parameters(), lr=self.config.decoder_lr)
         self.masker = masking.build(self.config, self.layout)
@@ -152,6 +153,7 @@ class Reconstruction:
             parts = tokens.split(truth.is_known, self.layout).values()
             is_whole = torch.cat([part.all(dim=-1) for part in parts], dim=-1)
             truth = truth._replace(is_scored=truth.is_scored & is_whole)
+        assert self.teacher is not None
         with torch.no_grad():
             embedded = self.teacher.fc1(torch.cat([truth.obs, rest], dim=-1).flatten(0, 1)).entities
         return self.decoder.score(states, embedded, truth.is_scored, weights), truth
