@@ -69,7 +69,8 @@ class Reconstruction:
         seed: seeds the masks.
         max_norm: gradients of the autoencoder, and those it sends into the agent, are clipped to this norm
             each.
-        teacher: target network whose embeddings of tokens are reconstructed with ``rec_latent``, or None.
+        teacher: target network, whose embeddings of tokens are reconstructed with ``rec_latent``; not needed
+            without.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Reconstruction:
         self.autoencoder, self.max_norm, self.seed, self.teacher = autoencoder, max_norm, seed, teacher
         is_belief = isinstance(autoencoder, BeliefAutoencoder)
         self.decoder = autoencoder.decoder if isinstance(autoencoder, BeliefAutoencoder) else autoencoder
-        # The plain autoencoder hides nothing and reconstructs all that could be hidden; so does ``belief``.
+        # The plain autoencoder hides nothing and reconstructs all that could be hidden; ``belief`` as much.
         self.scores_all = is_belief or self.config.masker == "none"
         self.optimiser = torch.optim.Adam(autoencoder.parameters(), lr=self.config.decoder_lr, fused=True)
         self.masker = masking.build(self.config, self.layout)

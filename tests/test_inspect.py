@@ -72,6 +72,18 @@ def test_every_maskers_rates_and_errors_are_where_they_can_be(
         assert (rates.std() > 0.12) == (masker in ("value_saliency", "coordination"))
 
 
+@pytest.mark.parametrize(
+    "options", [{"rec_targets": "team", "use_inference": True}, {"rec_targets": "team", "rec_latent": True}]
+)
+def test_errors_are_those_of_hidden_tokens_whatever_a_run_reconstructs(
+    host: Host, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """What only teammates see is not in the picture."""
+    seen = looked_at(host, tmp_path, "random", **options)
+    assert torch.equal(~seen.error.isnan(), seen.mask_rate > 0)
+    assert seen.error[seen.mask_rate > 0].isfinite().all()
+
+
 def test_td_errors_hide_the_same_teammates_from_everybody_in_every_draw(host: Host, tmp_path: Path) -> None:
     seen = looked_at(host, tmp_path, "td_threshold", **INFORMED)
     hidden: dict[str, set[float]] = {}

@@ -99,8 +99,9 @@ def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
     run = read_run(folder)
     _check_autoencoder(run)
     host = hosted.load_host()
-    # One update that reconstructs in all episodes of its batch; the run's own weight would change nothing.
-    update = {"rec_share": 1.0, "minibatches": 1, "lambda_rec": 1.0, "lambda_aug": 0.0}
+    # One update that reconstructs in all episodes of its batch, and only what was hidden; the run's own
+    # weight would change nothing.
+    update = {"rec_share": 1.0, "minibatches": 1, "lambda_rec": 1.0, "lambda_aug": 0.0, "rec_targets": "own"}
     frozen = freeze(host, run, None, batch_size_run=1, test_nepisode=1, env_args={"seed": seed}, lim=update)
     _load(frozen)
     claim(output, inspection_files.NAMES)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.campaign import PYMARLZOOPLUS
@@ -168,6 +169,11 @@ def _fitted(
     wrong = [name for name in own.keys() | weights.keys() if _size(own, name) != _size(weights, name)]
     if not wrong:
         return weights, ""
+    if isinstance(getattr(agent, "autoencoder", None), (BeliefAutoencoder, EntityAutoencoder)):
+        raise LimaskError(
+            f"{run.folder}: its agents ({run.arm}) act on what they infer of the units of their own map, one "
+            f"by one, and cannot change to {shape.name}; evaluate it on the map that it was trained on"
+        )
     trunk = getattr(agent, "fc1", None)
     if not isinstance(trunk, EntityTrunk):
         name = min(wrong)
