@@ -28,7 +28,7 @@ def work(pipe: Any) -> None:
 
 
 class ParallelRunner:
-    """What of a host's parallel runner matters here: two workers, of which the last one answers last."""
+    """What of a host's parallel runner matters here: two workers; the first is asked something at once."""
 
     def __init__(self, args: Any, logger: Any) -> None:
         pipes = [CONTEXT.Pipe() for _ in range(2)]
@@ -38,6 +38,8 @@ class ParallelRunner:
         self.ps = [CONTEXT.Process(target=work, args=(pipe,), daemon=True) for pipe in self.worker_conns]
         for process in self.ps:
             process.start()
+        self.parent_conns[0].send((args, None))
+        self.parent_conns[0].recv()
 
     def run(self, test_mode: bool) -> Any:
         commands = ("step", "die" if test_mode else "step")
@@ -55,15 +57,20 @@ class Runner(WorkerRunner, ParallelRunner):
 
 
 def test_a_dead_worker_ends_the_run_and_the_others() -> None:
-    runner = Runner(None, None)
+    runner = Runner("get_env_info", None)
     assert runner.run(test_mode=False) == [("step", 7)] * 2
     with pytest.raises(LimaskError, match=f"{runner.ps[1].name} has ended with status 3"):
         runner.run(test_mode=True)
     assert [process.exitcode for process in runner.ps] == [0, 3]
 
 
+def test_a_worker_that_cannot_build_its_environment_ends_the_run() -> None:
+    with pytest.raises(LimaskError, match="has ended with status 3"):
+        Runner("die", None)
+
+
 def test_a_workers_last_answer_counts_and_statistics_are_never_asked_for() -> None:
-    runner = Runner(None, None)
+    runner = Runner("get_env_info", None)
     first, second = runner.parent_conns
     first.send(("answer_and_die", 1))
     runner.ps[0].join(timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from limask.errors import LimaskError
@@ -18,12 +19,14 @@ class WorkerConnection:
 
     Args:
         connection: the host's end of the pipe.
-        process: the worker.
+        processes: returns the host's workers; they are started after the pipes have been made.
+        index: which of them is at the other end.
     """
 
-    def __init__(self, connection: Any, process: Any) -> None:
+    def __init__(self, connection: Any, processes: Callable[[], Any], index: int) -> None:
         self._connection = connection
-        self._process = process
+        self._processes = processes
+        self._index = index
         self._n_unasked = 0
 
     def send(self, message: tuple[str, Any]) -> None:
@@ -44,10 +47,11 @@ class WorkerConnection:
             return {}
         while not self._connection.poll(_SECONDS_BETWEEN_LOOKS):
             # What it sent last may have come between the two looks.
-            if not self._process.is_alive() and not self._connection.poll():
+            process = self._processes()[self._index]
+            if not process.is_alive() and not self._connection.poll():
                 raise LimaskError(
-                    f"the environment in {self._process.name} has ended with status "
-                    f"{self._process.exitcode}; its own message stands above"
+                    f"the environment in {process.name} has ended with status {process.exitcode}; "
+                    "its own message stands above"
                 )
         return self._connection.recv()
 
@@ -55,14 +59,21 @@ class WorkerConnection:
 class WorkerRunner:
     """Mixed in before a host's ``ParallelRunner``."""
 
-    parent_conns: Any
     # The host's: the workers.
     ps: Any
 
-    def __init__(self, args: Any, logger: Any) -> None:
-        super().__init__(args=args, logger=logger)  # type: ignore[call-arg]
-        pairs = zip(self.parent_conns, self.ps, strict=True)
-        self.parent_conns = tuple(WorkerConnection(connection, process) for connection, process in pairs)
+    @property
+    def parent_conns(self) -> tuple[WorkerConnection, ...]:
+        """The host's ends of the pipes to its workers."""
+        return self._connections
+
+    # The host's constructor already waits for its first worker: the pipes are replaced as they are set.
+    @parent_conns.setter
+    def parent_conns(self, connections: Any) -> None:
+        self._connections = tuple(
+            WorkerConnection(connection, lambda: self.ps, index)
+            for index, connection in enumerate(connections)
+        )
 
     def run(self, test_mode: bool = False) -> Any:
         """The host's; if it fails, the other workers close their games first.
