@@ -64,6 +64,7 @@ def test_same_seed_same_episodes(runner: Any) -> None:
     for _ in range(2):
         torch.manual_seed(0)
         runner.env.seed([5, 6, 7, 8])
+        runner.t_env = 0  # ε falls with it
         batches.append(runner.run(test_mode=False)[0])
     for key, values in batches[0].data.transition_data.items():
         assert torch.equal(values, batches[1][key]), key
