@@ -282,9 +282,10 @@ class EntityHead(nn.Module):
 
     def forward(self, hidden: torch.Tensor, entities: dict[str, torch.Tensor]) -> torch.Tensor:
         """Hidden states (R, H) and embeddings (R, K, F) → Q-values (R, A)."""
-        q_plain, *aims = self.linear(hidden).split(self.sizes, dim=1)
-        if not aims:
-            return q_plain
+        values = self.linear(hidden)
+        if not self.targets:
+            return values  # itself, not a view: hosts write into a policy's logits
+        q_plain, *aims = values.split(self.sizes, dim=1)
         q_aimed, *q_heal = (
             _aim_at(entities[kind], aim) for kind, aim in zip(self.targets, aims, strict=True)
         )

@@ -217,6 +217,19 @@ def test_every_masker_trains_on_foods_and_players(host: Host, key: str, masker: 
     assert (stats["mask_rate"][-1] == 0) == (masker == "none")
 
 
+def test_policies_of_actions_that_aim_at_nobody(host: Host) -> None:
+    """The hosts write into the logits of actions that are not available."""
+    args = host_parts.make_args(host, "mappo_lim", env_args={"key": NEAR}, n_actions=6, batch_size=4)
+    learner = host_parts.make_learner(host, args, 15)
+    batch = host_parts.make_batch(host, args, 4, obs_size=15)
+    learner.train(batch, 0, 0)
+    learner.mac.init_hidden(4)
+    policy = learner.mac.forward(batch, 0)
+    assert policy.sum(dim=2).allclose(torch.ones(4, 3))
+    assert policy[batch["avail_actions"][:, 0] == 0].max() == 0
+    assert {"pg_loss", "rec_error_food"} <= learner.logger.stats.keys()
+
+
 def test_saliency_is_of_what_stands_out_from_nothing_seen(host: Host) -> None:
     """Tokens out of sight have none, although their features are not zeros."""
     args = host_parts.make_args(
