@@ -11,13 +11,12 @@ from torch import nn
 
 from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder, TeamAutoencoder
 from limask.config import LimConfig
+from limask.entity_trunk import EntityHead, EntityTrunk
 from limask.gru import packed_gru
 from limask.layouts import Layout
 from limask.trunks import (
     AgentSpec,
     BeliefTrunk,
-    EntityHead,
-    EntityTrunk,
     FcHead,
     FcTrunk,
     Joined,

@@ -16,12 +16,12 @@ from limask import memory, signals
 from limask.autoencoder import EntityAutoencoder, TeamAutoencoder
 from limask.checkpoints import Checkpoints, check_finite
 from limask.config import LimConfig
+from limask.entity_trunk import entity_dim
 from limask.errors import LimaskError
 from limask.packing import Packing
 from limask.reconstruction import Hints, Reconstruction
 from limask.targets import lambda_returns
 from limask.team import TeamReconstruction
-from limask.trunks import entity_dim
 
 
 class TdLoss(NamedTuple):

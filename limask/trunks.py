@@ -1,26 +1,22 @@
-"""Trunks and heads: what stands before and after the agent's GRU.
+"""Trunks: what stands before the agent's GRU; and the head of the hosts' RNN agent.
 
-``fc`` is the hosts' RNN agent. ``entity`` embeds every entity with weights shared by its kind, pools
-them by a sum, and gives the Q-value of "attack k" from entity k's own embedding, so that permuting enemies
-permutes their attack Q-values and changes nothing else (Hao et al., HPN, 2023; their output layer, whose
-weights are generated from the entity, is the product taken here).
+``fc`` is the hosts' RNN agent. Others take in what an autoencoder infers. ``entity`` has a file of its own.
 
 Axes: R rows (agents fastest: row r belongs to agent r mod N), N agents, K tokens of a kind, D input features,
-H hidden size, F width of an entity's embedding, A actions.
+H hidden size, F width of an entity's embedding, O features of an observation, P features of inferences,
+A actions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from limask import tokens
 from limask.errors import LimaskError
-from limask.layouts import Layout, TokenGroup
+from limask.layouts import Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,172 +134,3 @@ class BeliefTrunk(nn.Module):
         """Inputs (R, D + P) → features (R, H) and entities' embeddings (R, K, F)."""
         encoded = self.trunk(inputs[:, : self.input_size])
         return Encoded(self.join(encoded.features, inputs[:, self.input_size :]), encoded.entities)
-
-
-def entity_dim(spec: AgentSpec) -> int:
-    """F: half the hidden size keeps the trunk's update within one and a half times that of ``fc``."""
-    return max(1, spec.hidden_dim // 2)
-
-
-class EntityTrunk(nn.Module):
-    """Own features through one linear layer; entities embedded, summed by kind, and added.
-
-    A token that shows nothing (a unit out of sight, dead, or hidden by a masker) adds nothing. The last
-    action takes part without naming a slot: actions that aim at nobody join the agent's own features, and
-    each possible target carries whether it was aimed at.
-
-    One gather lays the tokens of all kinds side by side: its columns are a token's features, its kind's
-    constant ("is shown"), and whether the last action aimed at it.
-    """
-
-    own_columns: torch.Tensor
-    token_columns: torch.Tensor
-    constants: torch.Tensor
-    unseen: torch.Tensor | None
-
-    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
-        super().__init__()
-        self.n_agents = spec.n_agents
-        self.groups = [group for group in layout.groups if group.kind in layout.kinds]
-        self.counts = [group.count for group in self.groups]
-        self.n_features = max(group.width for group in self.groups)
-        columns = _Columns(spec, layout)
-        own = torch.tensor(columns.of_agent())
-        by_agent = [columns.of_tokens(agent, self.n_features) for agent in range(spec.n_agents)]
-        starts = torch.arange(spec.n_agents).view(-1, 1, 1) * columns.n_columns
-        self.register_buffer("own_columns", own, persistent=False)
-        self.register_buffer("token_columns", (torch.stack(by_agent) + starts).flatten(), persistent=False)
-        self.register_buffer("constants", torch.tensor([[0.0, 1.0]]), persistent=False)
-        self.register_buffer("unseen", self._unseen() if layout.unseen else None, persistent=False)
-        width = entity_dim(spec)
-        # No bias: a token that is not there must stay zero. Its constant is the column "is shown".
-        self.embed = nn.ModuleDict(
-            {group.kind: nn.Linear(self.n_features + 2, width, bias=False) for group in self.groups}
-        )
-        self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
-        with torch.no_grad():  # start as separate layers for the agent itself and for each kind would
-            self.mix.weight[:, : len(own)].uniform_(-(len(own) ** -0.5), len(own) ** -0.5)
-            self.mix.weight[:, len(own) :].uniform_(-(width**-0.5), width**-0.5)
-
-    def _unseen(self) -> torch.Tensor:
-        """What the features of tokens out of sight are: (K, n_features)."""
-        rows = [
-            group.unseen + (0.0,) * (self.n_features - len(group.unseen))
-            for group in self.groups
-            for _ in range(group.count)
-        ]
-        return torch.tensor(rows)
-
-    def forward(self, inputs: torch.Tensor) -> Encoded:
-        """Inputs (R, D) → features (R, H) and entities' embeddings (R, K, F)."""
-        extended = torch.cat([inputs, self.constants.expand(inputs.shape[0], 2)], dim=1)
-        by_team = extended.view(inputs.shape[0] // self.n_agents, -1)
-        token = by_team.index_select(1, self.token_columns)
-        token = token.view(inputs.shape[0], -1, self.n_features + 2)
-        if self.unseen is not None:
-            token[..., : self.n_features].sub_(self.unseen)
-        token[..., self.n_features :].mul_(tokens.is_shown(token[..., : self.n_features]).unsqueeze(-1))
-        entities = {
-            group.kind: torch.relu_(self.embed[group.kind](part))
-            for group, part in zip(self.groups, token.split(self.counts, dim=1), strict=True)
-        }
-        own = extended.index_select(1, self.own_columns)
-        pooled = [embedding.sum(dim=1) for embedding in entities.values()]
-        return Encoded(self.mix(torch.cat([own, *pooled], dim=1)), entities)
-
-
-class _Columns:
-    """Where the entity trunk finds its inputs in [observation | last action | agent id | 0 | 1]."""
-
-    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
-        self.spec, self.layout = spec, layout
-        self.last_action = layout.obs_size
-        self.agent_id = layout.obs_size + spec.has_last_action * spec.n_actions
-        self.zero = spec.input_size(layout.obs_size)
-        self.one = self.zero + 1
-        self.n_columns = self.zero + 2
-        starts = itertools.accumulate((group.size for group in layout.groups), initial=0)
-        self.starts = list(zip(layout.groups, starts, strict=False))
-
-    def of_agent(self) -> list[int]:
-        """Columns of the agent itself: its own features, last action if it aims at nobody, and id."""
-        columns: list[int] = []
-        for group, start in self.starts:
-            if group.kind not in self.layout.kinds:
-                columns += range(start, start + group.size)
-        if self.spec.has_last_action:
-            columns += range(self.last_action, self.last_action + n_plain_actions(self.spec, self.layout))
-        return [*columns, *range(self.agent_id, self.zero)]
-
-    def of_tokens(self, agent: int, n_features: int) -> torch.Tensor:
-        """Columns (K, n_features + 2) of the tokens that ``agent`` observes."""
-        rows = []
-        for group, start in self.starts:
-            if group.kind in self.layout.kinds:
-                for k in range(group.count):
-                    features = range(start + k * group.width, start + (k + 1) * group.width)
-                    padding = [self.zero] * (n_features - group.width)
-                    rows.append([*features, *padding, self.one, self._aimed(group, k, agent)])
-        return torch.tensor(rows)
-
-    def _aimed(self, group: TokenGroup, k: int, agent: int) -> int:
-        """Column that is one where the agent's last action aimed at the group's token k."""
-        is_healer = agent in self.layout.healers
-        is_target = group.kind == "ally" if is_healer else group.first_action is not None
-        # A healer's actions name agents of its team, itself among them; no token shows it to itself.
-        action = n_plain_actions(self.spec, self.layout) + k + (is_healer and k >= agent)
-        if not self.spec.has_last_action or not is_target or action >= self.spec.n_actions:
-            return self.zero
-        return self.last_action + action
-
-
-class EntityHead(nn.Module):
-    """Plain actions through one linear layer; the value of the action at entity k is ``e_k · W h + b · h``,
-    with biases and weights for each kind of target."""
-
-    is_heal: torch.Tensor
-    slots: torch.Tensor
-
-    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
-        super().__init__()
-        self.spec, self.layout = spec, layout
-        self.n_plain = n_plain_actions(spec, layout)
-        self.targets = [] if layout.target is None else [layout.target.kind]
-        self.targets += ["ally"] if self.targets and layout.healers else []
-        # Row by agent, column by the agent that a target action names: which are heals, and of which token.
-        everyone = torch.arange(min(spec.n_agents, spec.n_actions - self.n_plain))
-        healer = torch.arange(spec.n_agents).unsqueeze(1)
-        is_heal = torch.isin(healer, torch.tensor(layout.healers)) & (everyone != healer)
-        self.register_buffer("is_heal", is_heal, persistent=False)
-        self.register_buffer("slots", (everyone - (everyone > healer).long()) * is_heal, persistent=False)
-        aim = entity_dim(spec) + 1
-        self.sizes = [self.n_plain] + [aim] * len(self.targets)
-        self.linear = nn.Linear(spec.hidden_dim, sum(self.sizes))
-
-    def forward(self, hidden: torch.Tensor, entities: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Hidden states (R, H) and embeddings (R, K, F) → Q-values (R, A)."""
-        values = self.linear(hidden)
-        if not self.targets:
-            return values  # itself, not a view: hosts write into a policy's logits
-        q_plain, *aims = values.split(self.sizes, dim=1)
-        q_aimed, *q_heal = (
-            _aim_at(entities[kind], aim) for kind, aim in zip(self.targets, aims, strict=True)
-        )
-        if q_heal:
-            n_teams = q_aimed.shape[0] // self.spec.n_agents
-            healed = q_heal[0].gather(1, self.slots.repeat(n_teams, 1))
-            is_heal = self.is_heal.repeat(n_teams, 1)
-            by_agent = torch.where(is_heal, healed, q_aimed[:, : healed.shape[1]])
-            q_aimed = torch.cat([by_agent, q_aimed[:, healed.shape[1] :]], dim=1)
-        return torch.cat([q_plain, q_aimed], dim=1)
-
-
-def _aim_at(entities: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
-    """Embeddings (R, K, F), and weights followed by a shared value (R, F + 1) → values (R, K)."""
-    return torch.bmm(entities, aim[:, :-1].unsqueeze(-1)).squeeze(-1) + aim[:, -1:]
-
-
-def n_plain_actions(spec: AgentSpec, layout: Layout) -> int:
-    """Actions that aim at nobody; they come first."""
-    target = layout.target
-    return spec.n_actions if target is None or target.first_action is None else target.first_action

@@ -18,6 +18,7 @@ FLOW = [
     ("layouts",),
     ("tokens",),
     ("masking", "teammates", "trunks"),
+    ("entity_trunk",),
     ("autoencoder",),
     ("agent",),
     ("controller", "reconstruction", "signals", "team"),

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from limask.autoencoder.entity import EntityAutoencoder
+from limask.entity_trunk import EntityTrunk
 from limask.gru import packed_gru
 from limask.layouts import Layout
-from limask.trunks import AgentSpec, EntityTrunk
+from limask.trunks import AgentSpec
 
 
 class BeliefAutoencoder(nn.Module):

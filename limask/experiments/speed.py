@@ -98,7 +98,7 @@ def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
                 f"qmix_lim masker={masker}": build(host, "qmix_lim", shape, lim={"masker": masker})
                 for masker in MASKERS
             }
-            arms |= {f"{name} autoencoder=team": build(host, name, shape, lim=_TRAINED) for name in _TEAM}
+            arms |= {f"{name} acting=True": build(host, name, shape, lim=_TRAINED) for name in _INFERRING}
         full = hosted.random_batch(host, shape, BATCH)
         if shape.env == "smax":
             buffer = _battles(host, shape)
@@ -120,8 +120,8 @@ def _update(arm: Arm, batch: Any) -> float:
     return timing.seconds(lambda: arm.learner.train(batch, _LATE, _LATE))
 
 
-#: What acts on inferences of teammates' observations: frozen, and learning beside Q; pretraining is over.
-_TEAM = ("qmix_ma2e", "qmix_li_ma2e")
+#: Arms whose autoencoders take part in acting; what is pretrained and tuned at the beginning is frozen here.
+_INFERRING = ("qmix_ma2e", "qmix_li_ma2e", "qmix_belief")
 _TRAINED = {"pretrain_updates": 0, "finetune_calls": 0}
 
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import torch
 
 from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder
+from limask.entity_trunk import EntityTrunk
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.campaign import PYMARLZOOPLUS
 from limask.experiments.files import read_json
 from limask.experiments.hosted import Shape
 from limask.hosts import Host
-from limask.trunks import EntityTrunk
 
 #: The layer whose size depends on the team where agents know their own number.
 _MIX = "fc1.mix.weight"
