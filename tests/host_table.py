@@ -43,15 +43,31 @@ class Case(NamedTuple):
 
 #: The hosts' own algorithms step one environment: each further one is a process that compiles SMAX anew.
 ONE_BATTLE = ("runner=episode", "batch_size_run=1")
+#: They learn from the episodes just played.
+ON_POLICY = ("batch_size=10", "buffer_size=10")
+ALL_BUT_OLD = frozenset({ZOO, "epymarl", "epymarl_v1"})
 ALGORITHMS = [
     Case("qmix (stock)", "qmix", ONE_BATTLE),
     Case("qmix_fc", "qmix_fc"),
     Case("qmix_entity", "qmix_entity"),
     Case("qmix_lim", "qmix_lim"),
     Case("qmix_fc_lim", "qmix_fc_lim"),
+    Case("qmix_belief", "qmix_belief"),
+    Case("vdn_lim", "vdn_lim"),
+    Case("iql_lim", "iql_lim"),
+    Case("qplex_lim", "qplex_lim", hosts=frozenset({ZOO, "pymarl2", "pymarl3"})),
+    Case("mappo_lim", "mappo_lim", ON_POLICY, ALL_BUT_OLD),
+    Case("ippo_lim", "ippo_lim", ON_POLICY, ALL_BUT_OLD),
+    Case("maa2c_lim", "maa2c_lim", ON_POLICY, ALL_BUT_OLD),
 ]
 ENVIRONMENTS = [
     Case("SMAX 3m", "smax", ("env_args.map_name=3m",)),
+    Case(
+        "LBF 2s-8x8-2p-2f-coop",
+        "gymma",
+        ("env_args.key=lbforaging:Foraging-2s-8x8-2p-2f-coop-v3", "env_args.time_limit=50"),
+        frozenset({ZOO, "epymarl"}),
+    ),
 ]
 
 
@@ -120,11 +136,11 @@ def trial(host: Host, algorithm: Case, environment: Case, steps: int, seconds: f
     """Train, look at the loss, load the last checkpoint and evaluate it; what came of it, for the table."""
     command = [sys.executable, "-m", "limask", "run", "--compat", "--host", host.where, "--results", "out"]
     command += [f"--config={algorithm.config}", f"--env-config={environment.config}", "with", "seed=1"]
-    command += [*environment.overrides, *algorithm.overrides, "use_tensorboard=False"]
+    command += [*environment.overrides, "use_tensorboard=False"]
     train = [f"t_max={steps}", "batch_size=16", "buffer_size=200", "test_nepisode=8", "save_model=True"]
     train += ["save_model_interval=200", "learner_log_interval=0"]
-    run([*command, *train], work / "train", seconds)
-    at, loss = last(work / "train/out", "loss", "loss_td")
+    run([*command, *train, *algorithm.overrides], work / "train", seconds)
+    at, loss = last(work / "train/out", "loss", "loss_td", "pg_loss")
     if not math.isfinite(loss):
         raise RuntimeError(f"loss {loss} after {at} steps")
     models = [path.parent for path in (work / "train/out").rglob("agent.th")]
@@ -132,7 +148,7 @@ def trial(host: Host, algorithm: Case, environment: Case, steps: int, seconds: f
         raise RuntimeError(f"{at} steps, loss {loss:.3g}, and no checkpoint")
     newest = max(models, key=lambda path: int(path.name))
     evaluate = ["evaluate=True", f"checkpoint_path={newest.parent}", "test_nepisode=1"]
-    run([*command, *evaluate], work / "evaluate", seconds)
+    run([*command, *evaluate, *algorithm.overrides], work / "evaluate", seconds)
     # A host that has loaded a checkpoint counts on from its steps.
     if last(work / "evaluate/out", "test_return_mean")[0] != int(newest.name):
         raise RuntimeError(f"{at} steps, loss {loss:.3g}, and the checkpoint was not loaded")
