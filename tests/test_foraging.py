@@ -139,7 +139,7 @@ def test_tokens_show_the_field(foraging: Any, key: str) -> None:
         if is_over:
             obs, _ = env.reset()
     assert n_seen > 100
-    assert n_unseen > 50
+    assert n_unseen > 50 or key == FAR  # where all is in sight, only food that was eaten is not
 
 
 def test_the_hosts_environment_has_that_size(foraging: Any) -> None:

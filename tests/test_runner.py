@@ -60,11 +60,11 @@ def test_batch_holds_each_episode_and_nothing_else(runner: Any) -> None:
 
 
 def test_same_seed_same_episodes(runner: Any) -> None:
-    batches = []
+    batches, t_env = [], runner.t_env
     for _ in range(2):
         torch.manual_seed(0)
         runner.env.seed([5, 6, 7, 8])
-        runner.t_env = 0  # ε falls with it
+        runner.t_env = t_env  # ε falls with it
         batches.append(runner.run(test_mode=False)[0])
     for key, values in batches[0].data.transition_data.items():
         assert torch.equal(values, batches[1][key]), key
