@@ -95,7 +95,7 @@ def hosts(checkouts: list[Path]) -> list[Host]:
 
 
 def run(command: list[str], folder: Path, seconds: float) -> None:
-    """Run to the end; what fails is a RuntimeError with the last line of its output.
+    """Run to the end; what fails is a RuntimeError with the last error that it printed.
 
     The run and all of its worker processes are killed together.
     """
@@ -117,7 +117,8 @@ def run(command: list[str], folder: Path, seconds: float) -> None:
         output.seek(0)
         lines = [line for line in output.read().splitlines() if line.strip()]
     if status:
-        raise RuntimeError((lines or [f"status {status}"])[-1])
+        errors = [line for line in lines if "Error" in line]
+        raise RuntimeError((errors or lines or [f"status {status}"])[-1].strip())
 
 
 def last(results: Path, *names: str) -> tuple[int, float]:
