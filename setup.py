@@ -152,7 +152,8 @@ setup(
         # sacred 0.8.7 imports pkg_resources, which setuptools 82 no longer has.
         "setuptools<82",
         "tensorboard",
-        "torch",
+        # Norms of many gradients at once, and Adam fused on CPUs.
+        "torch>=2.6",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["limask = limask.cli:main"]},

@@ -64,7 +64,7 @@ class LimLearner(Checkpoints):
         memory.keep_freed_memory()
         if isinstance(self.optimiser, torch.optim.Adam):
             for group in self.optimiser.param_groups:
-                group["fused"] = True  # the same numbers in a quarter of the time
+                group["fused"] = True  # the same step, but for rounding, in a quarter of the time
         self.agent, self.config = mac.agent, mac.agent.config
         if self.config.autoencoder == "team":
             self.team = TeamReconstruction(mac, int(args.seed), args.grad_norm_clip)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from limask import gru
 from limask.agent import LimAgent
 from limask.config import LimConfig
 from limask.gru import packed_gru
@@ -89,7 +90,15 @@ def test_packing_round_trip_and_transitions_over_random_lengths() -> None:
         assert len(start) == int((lengths - 1).sum())
 
 
-def test_packed_gru_equals_torchs_cell_in_values_and_gradients() -> None:
+@pytest.mark.parametrize(
+    "rows, n_blocks", [(1, 4), (10, 3), (17, 1)], ids=["a step each", "some steps", "everything"]
+)
+def test_packed_gru_equals_torchs_cell_in_values_and_gradients(
+    rows: int, n_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However its work is divided, and without a backward pass as well."""
+    monkeypatch.setattr(gru, "BLOCK", rows * 3 * 7)
+    assert len(gru._blocks([6, 6, 4, 1], 7)) == n_blocks
     torch.manual_seed(0)
     cell = nn.GRUCell(5, 7).double()
     counts = [6, 6, 4, 1]
@@ -103,6 +112,8 @@ def test_packed_gru_equals_torchs_cell_in_values_and_gradients() -> None:
     leaves = [inputs, *cell.parameters()]
     ours = packed_gru(cell, inputs, counts)
     torch.testing.assert_close(ours, torch.cat(expected), rtol=0, atol=1e-12)
+    with torch.no_grad():
+        assert torch.equal(packed_gru(cell, inputs, counts), ours)
     for mine, theirs in zip(
         torch.autograd.grad((ours * weights).sum(), leaves),
         torch.autograd.grad((torch.cat(expected) * weights).sum(), leaves),
