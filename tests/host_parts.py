@@ -110,3 +110,21 @@ def make_learner(host: Host, args: Any, obs_size: int = OBS_SIZE, *kinds: type) 
     scheme["actions_onehot"] = {"vshape": (args.n_actions,), "group": "agents", "dtype": torch.float32}
     mac = host.module("controllers").REGISTRY[args.mac](scheme, {"agents": args.n_agents}, args)
     return host.module("learners").REGISTRY[args.learner](mac, scheme, RecordingLogger(*kinds), args)
+
+
+def gradients(learner: Any) -> list[torch.Tensor]:
+    """Of all that Q-learning trains, as they stand; zeros where there is none."""
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner.params]
+
+
+def record_td_gradients(learner: Any) -> list[torch.Tensor]:
+    """Gradients as they stand when the reconstruction's are about to be added."""
+    recorded: list[torch.Tensor] = []
+    step = learner.reconstruction.step
+
+    def recording(*losses: Any) -> torch.Tensor:
+        recorded.extend(gradients(learner))
+        return step(*losses)
+
+    learner.reconstruction.step = recording
+    return recorded

@@ -85,10 +85,6 @@ def is_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> b
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def gradients(learner: Any) -> list[torch.Tensor]:
-    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner.params]
-
-
 # -- what holds for every way ------------------------------------------------------------------------
 
 
@@ -110,20 +106,13 @@ def test_td_gradients_are_bit_equal_with_and_without_the_reconstruction(host: Ho
     """As λ_rec goes to 0; from a belief nothing ever reaches what Q-learning trains."""
     small = {} if mode not in BESIDE else {"lambda_rec": 1e-9}
     full, plain = (make_learner(host, **MODES[mode] | small) for _ in range(2))
-    before: list[torch.Tensor] = []
-    step = full.reconstruction.step
-
-    def recording(*args: Any) -> torch.Tensor:
-        before.extend(gradients(full))
-        return step(*args)
-
-    full.reconstruction.step = recording
+    before = host_parts.record_td_gradients(full)
     plain.reconstruction = None
     for learner in (full, plain):
         learner.train(make_batch(host, learner), 10**6, 0)
-    expected = gradients(plain)
+    expected = host_parts.gradients(plain)
     assert before and all(torch.equal(a, b) for a, b in zip(before, expected, strict=True))
-    after = all(torch.equal(a, b) for a, b in zip(gradients(full), expected, strict=True))
+    after = all(torch.equal(a, b) for a, b in zip(host_parts.gradients(full), expected, strict=True))
     assert after == (mode not in BESIDE)
 
 

@@ -34,47 +34,30 @@ def smax_batch(host: Host, learner: Any, n_episodes: int = 32, seed: int = 0) ->
     return host_parts.make_batch(host, learner.args, n_episodes, seed, SMAX_3M_OBS)
 
 
-def gradients(learner: Any) -> list[torch.Tensor]:
-    return [p.grad.clone() for p in learner.params if p.grad is not None]
-
-
-def record_td_gradients(learner: Any) -> list[torch.Tensor]:
-    """Gradients as they stand when the reconstruction's are about to be added."""
-    recorded: list[torch.Tensor] = []
-    step = learner.reconstruction.step
-
-    def recording(*losses: Any) -> torch.Tensor:
-        recorded.extend(gradients(learner))
-        return step(*losses)
-
-    learner.reconstruction.step = recording
-    return recorded
-
-
 def test_td_gradients_are_bit_equal_with_and_without_an_autoencoder(host: Host) -> None:
     plain, full = smax_learner(host, lambda_rec=0.0), smax_learner(host, lambda_rec=1e-9)
-    recorded = record_td_gradients(full)
+    recorded = host_parts.record_td_gradients(full)
     plain.train(smax_batch(host, plain), 0, 0)
     full.train(smax_batch(host, full), 0, 0)
     assert recorded
-    for ours, theirs in zip(recorded, gradients(plain), strict=True):
+    for ours, theirs in zip(recorded, host_parts.gradients(plain), strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_reconstruction_reaches_the_trunk_and_not_the_head(host: Host) -> None:
     learner = smax_learner(host, lambda_rec=1.0)
-    recorded = record_td_gradients(learner)
+    recorded = host_parts.record_td_gradients(learner)
     learner.train(smax_batch(host, learner), 0, 0)
     names = [name for name, _ in learner.agent.named_parameters()]
     changed = {
         name
-        for name, td, total in zip(names, recorded, gradients(learner), strict=False)
+        for name, td, total in zip(names, recorded, host_parts.gradients(learner), strict=False)
         if not torch.equal(td, total)
     }
     assert any(name.startswith("fc1.") for name in changed)
     assert any(name.startswith("rnn.") for name in changed)
     assert not any(name.startswith("fc2.") for name in changed)
-    mixer = recorded[len(names) :], gradients(learner)[len(names) :]
+    mixer = recorded[len(names) :], host_parts.gradients(learner)[len(names) :]
     assert all(torch.equal(a, b) for a, b in zip(*mixer, strict=True))
 
 
@@ -260,7 +243,8 @@ def test_a_host_that_minimises_half_the_squared_error(host: Host, monkeypatch: p
         packing = Packing(batch["filled"].squeeze(-1).bool())
         td = learner._td_loss(batch, packing, learner.mac.sequence_inputs(batch, packing))
         td.loss.backward()
-        found.append((td.loss.detach(), gradients(learner), learner._agent_errors(batch, packing, td)))
+        errors = learner._agent_errors(batch, packing, td)
+        found.append((td.loss.detach(), host_parts.gradients(learner), errors))
     (loss, whole, credit), (half_loss, half, half_credit) = found
     torch.testing.assert_close(half_loss, loss / 2)
     torch.testing.assert_close(half_credit, credit)
