@@ -8,7 +8,8 @@ from typing import Any
 import host_parts
 import pytest
 import torch
-from test_learner import gradients, record_td_gradients, smax_batch, smax_learner
+from host_parts import gradients, record_td_gradients
+from test_learner import smax_batch, smax_learner
 
 from limask import masking, signals
 from limask.errors import LimaskError
