@@ -55,6 +55,7 @@ ALGORITHMS = [
     Case("qmix_belief", "qmix_belief"),
     Case("vdn_lim", "vdn_lim"),
     Case("iql_lim", "iql_lim"),
+    Case("qatten_lim", "qatten_lim", hosts=frozenset({"pymarl2", "pymarl3"})),
     Case("qplex_lim", "qplex_lim", hosts=frozenset({ZOO, "pymarl2", "pymarl3"})),
     Case("mappo_lim", "mappo_lim", ON_POLICY, ALL_BUT_OLD),
     Case("ippo_lim", "ippo_lim", ON_POLICY, ALL_BUT_OLD),

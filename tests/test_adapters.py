@@ -13,8 +13,9 @@ from limask.errors import LimaskError
 from limask.hosts import CHECKOUTS
 from limask.hosts.base import _WithoutExit
 from limask.hosts.pymarl import PymarlHost
-from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _or_without_mixer
+from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _with_every_mixer
 from limask.install.families import FAMILIES
+from limask.layouts import Layout
 
 
 def test_every_family_has_an_adapter() -> None:
@@ -68,10 +69,26 @@ class NqLearner:
 
 
 def test_nq_learner_with_and_without_a_mixer() -> None:
-    learner = _or_without_mixer(NqLearner)
+    learner = _with_every_mixer(NqLearner)
     for mixer, built in (("qmix", "QMIX"), (None, None)):
         made = learner(None, None, None, SimpleNamespace(mixer=mixer))
         assert (made.mixer, made.target_mixer, made.args.mixer) == (built, built, mixer)
+
+
+@pytest.mark.parametrize(
+    ("given", "state_width", "size"), [(None, 8, 8), (False, 8, 8), (6, 8, 6), (6, 0, 6)]
+)
+def test_qatten_is_told_the_width_of_an_agent_in_the_state(given: Any, state_width: int, size: int) -> None:
+    layout = Layout("smax", (), state_width=state_width)
+    args = SimpleNamespace(mixer="qatten", env="smax", agent_own_state_size=given)
+    mac = SimpleNamespace(agent=SimpleNamespace(layout=layout))
+    assert _with_every_mixer(NqLearner)(mac, None, None, args).args.agent_own_state_size == size
+
+
+def test_qatten_without_an_agents_place_in_the_state_is_refused() -> None:
+    mac = SimpleNamespace(agent=SimpleNamespace(layout=Layout("lbf", ())))
+    with pytest.raises(LimaskError, match="mixer='qatten' with env='gymma'.*'lbf' does not tell.*mixer=qmix"):
+        _with_every_mixer(NqLearner)(mac, None, None, SimpleNamespace(mixer="qatten", env="gymma"))
 
 
 class Mac:

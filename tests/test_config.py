@@ -515,6 +515,16 @@ def test_vdn_and_iql_differ_from_qmix_in_the_mixer_alone() -> None:
         assert algorithm == reference | {"name": name, "mixer": mixer}
 
 
+def test_qatten_differs_from_qmix_in_the_mixer_and_its_widths_alone() -> None:
+    reference = yaml.safe_load((ALGS / "qmix_lim.yaml").read_text())
+    algorithm = yaml.safe_load((ALGS / "qatten_lim.yaml").read_text())
+    differing = {key for key in reference | algorithm if reference.get(key) != algorithm.get(key)}
+    qmix = {"mixing_embed_dim", "hypernet_layers", "hypernet_embed"}
+    qatten = {key for key in algorithm if key.startswith("n_")} | {"type"}
+    assert differing == {"name", "mixer"} | qmix | qatten
+    assert algorithm["n_head_embedding_layer2"] == algorithm["n_attention_head"]
+
+
 @pytest.mark.parametrize("name", ["mappo_lim", "ippo_lim", "maa2c_lim", "qplex_lim"])
 def test_wrapped_learners_reconstruct_as_qmix_does(name: str) -> None:
     """They differ from it in what their own loss decides."""

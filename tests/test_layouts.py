@@ -217,6 +217,16 @@ def test_smac_defaults_are_the_environments_own(starcraft: Any, name: str) -> No
     assert {flag: getattr(env, flag) for flag in SMAC_FLAGS} == SMAC_FLAGS
 
 
+@pytest.mark.parametrize("name", SMAC_BY_HAND)
+def test_smac_state_begins_with_the_agents(starcraft: Any, name: str) -> None:
+    """Of a battle without enemies the state holds the agents' features alone."""
+    env = starcraft(map_name=name, state_last_action=False)
+    layout = smac_layout({"map_name": name})
+    env.n_enemies = 0
+    assert env.get_state_size() == env.n_agents * layout.state_width
+    assert smac_layout({"map_name": name, "obs_instead_of_state": True}).state_width == 0
+
+
 # --- what SMAC observes ---------------------------------------------------------------
 
 SIGHT, SHOOT = 9.0, 6.0

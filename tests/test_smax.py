@@ -34,6 +34,15 @@ def seen_whole() -> SmaxVector:
     return SmaxVector("2s3z", seeds=[0, 1, 2, 3], **options)  # type: ignore[arg-type]
 
 
+def in_sight_ranges(seen_whole: torch.Tensor) -> torch.Tensor:
+    """Observations of agents that see everywhere, with positions in the units of those who see 0.6 as far."""
+    scaled = seen_whole.clone()
+    parts = tokens.split(scaled, smax_layout({"map_name": "2s3z"}))
+    for kind in ("ally", "enemy"):
+        parts[kind][..., 1:3] /= 0.6
+    return scaled
+
+
 @pytest.fixture(scope="module")
 def one_battle() -> SmaxEnv:
     return SmaxEnv("2s3z", seed=2, sight_range=0.6, attack_mode="random")
@@ -52,7 +61,15 @@ def test_sizes(battles: SmaxVector, one_battle: SmaxEnv) -> None:
     assert observation.avail_actions.shape == (4, 5, 10)
 
 
-@pytest.mark.parametrize(("name", "bound"), [("battles", 1.0), ("seen_whole", 32 / (0.6 * 9))])
+def test_the_state_begins_with_the_agents(battles: SmaxVector) -> None:
+    layout = smax_layout({"map_name": "2s3z"})
+    observation = battles.reset()
+    own = tokens.split(torch.from_numpy(observation.obs), layout)["own"][:, :, 0]
+    state = torch.from_numpy(observation.state)[:, : 5 * layout.state_width].reshape(4, 5, layout.state_width)
+    torch.testing.assert_close(state, own)
+
+
+@pytest.mark.parametrize(("name", "bound"), [("battles", 1.0), ("seen_whole", 32 / 9)])
 def test_every_feature_stays_bounded_over_long_random_episodes(
     name: str, bound: float, request: pytest.FixtureRequest
 ) -> None:
@@ -75,11 +92,39 @@ def test_every_feature_stays_bounded_over_long_random_episodes(
     assert high.max() > 0.5
 
 
+def test_who_sees_less_than_the_enemy_fights_the_same_battles(battles: SmaxVector) -> None:
+    """`enemy_sight_range` decides the battle, `sight_range` what is shown of it."""
+    rng = np.random.default_rng(5)
+    less = SmaxVector("2s3z", range(4), sight_range=0.3, enemy_sight_range=0.6, attack_mode="random")
+    battles.seed(range(4))
+    layout = smax_layout({"map_name": "2s3z"})
+    wide, narrow = battles.reset(), less.reset()
+    n_lost = 0
+    for _ in range(60):
+        np.testing.assert_array_equal(narrow.state, wide.state)
+        np.testing.assert_array_equal(narrow.avail_actions, wide.avail_actions)
+        more, shown = (tokens.split(torch.from_numpy(seen.obs), layout) for seen in (wide, narrow))
+        for kind in ("ally", "enemy"):
+            x = layout.group(kind).features.index("position_x")
+            is_seen = more[kind][..., 0] > 0
+            distance = torch.hypot(more[kind][..., x], more[kind][..., x + 1])
+            # Positions are in sight ranges: half as far is 1, and what is seen there doubles.
+            torch.testing.assert_close(shown[kind][..., 0] > 0, is_seen & (distance < 0.5))
+            still = shown[kind][..., 0] > 0
+            torch.testing.assert_close(
+                shown[kind][..., x : x + 2][still], 2 * more[kind][..., x : x + 2][still]
+            )
+            n_lost += int((is_seen & ~still).sum())
+        actions = random_actions(wide.avail_actions, rng)
+        wide, narrow = battles.step(actions).observation, less.step(actions).observation
+    assert n_lost > 50
+
+
 def test_full_observation_shows_all_the_living_and_leaves_the_battle_as_it_is(
     battles: SmaxVector, seen_whole: SmaxVector
 ) -> None:
     layout = smax_layout({"map_name": "2s3z"})
-    sight = 0.6 * torch.tensor([10, 10, 9, 9, 9])[:, None, None]  # of two stalkers and three zealots
+    sight = torch.tensor([10, 10, 9, 9, 9])[:, None, None]  # of two stalkers and three zealots, as published
     slots = tokens.teammate_slots(5)
     rng = np.random.default_rng(3)
     for env in (battles, seen_whole):
@@ -90,9 +135,9 @@ def test_full_observation_shows_all_the_living_and_leaves_the_battle_as_it_is(
         np.testing.assert_array_equal(full.state, partial.state)
         np.testing.assert_array_equal(full.avail_actions, partial.avail_actions)
         shown, more = (torch.from_numpy(observation.obs) for observation in (partial, full))
-        # Whoever is seen anyway is seen the same, to the last digit.
+        # Whoever is seen anyway is seen the same, but for the units of positions.
         was_visible, is_visible = (tokens.visibility(obs, layout) for obs in (shown, more))
-        assert torch.equal(tokens.hide(more, ~was_visible, layout), shown)
+        torch.testing.assert_close(tokens.hide(in_sight_ranges(more), ~was_visible, layout), shown)
         is_alive = torch.from_numpy(full.state.reshape(4, -1)[:, :100].reshape(4, 10, 10)[..., 0] > 0)
         allies, enemies = is_alive[:, :5], is_alive[:, 5:]
         expected = torch.cat([allies[:, slots], enemies.unsqueeze(1).expand(4, 5, 5)], dim=-1)
@@ -120,7 +165,7 @@ def test_teammates_tell_the_truth(battles: SmaxVector, seen_whole: SmaxVector) -
     partial, full = battles.reset(), seen_whole.reset()
     n_checked = torch.zeros(2, dtype=torch.int64)
     for _ in range(60):
-        shown, truth = torch.from_numpy(partial.obs), torch.from_numpy(full.obs)
+        shown, truth = torch.from_numpy(partial.obs), in_sight_ranges(torch.from_numpy(full.obs))
         told = tell(shown, layout)
         is_visible, is_there = tokens.visibility(shown, layout), tokens.visibility(truth, layout)
         assert not (told.is_token & ~is_there).any()
@@ -220,6 +265,10 @@ def test_time_limit_without_a_fight() -> None:
         ({"map_name": "2s3x"}, ("env_args.map_name='2s3x'", "did you mean '2s3z'")),
         ({"map_name": "3m", "sight_range": 0}, ("env_args.sight_range=0", "above 0")),
         ({"map_name": "3m", "sight_range": True}, ("env_args.sight_range=True", "above 0")),
+        (
+            {"map_name": "3m", "enemy_sight_range": -1},
+            ("env_args.enemy_sight_range=-1", "above 0", "null (the agents' sight_range)"),
+        ),
         ({"map_name": "3m", "attack_mode": "nearest"}, ("env_args.attack_mode='nearest'", "closest, random")),
         ({"map_name": "3m", "sigth_range": 1}, ("env_args.sigth_range", "did you mean 'sight_range'")),
     ],

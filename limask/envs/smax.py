@@ -44,13 +44,14 @@ class SmaxVector:
     Args:
         map_name: any scenario of jaxmarl, or one of ``smax_battle.EXTRA_SCENARIOS``.
         seeds: one integer for each battle.
-        sight_range: factor on the sight range of every unit, on both sides (1 = as published).
+        sight_range: factor on the agents' sight range (1 = as published).
+        enemy_sight_range: factor on that of the scripted enemy; ``None`` is the agents'.
         see_enemy_actions: whether an enemy's last action is observed.
         walls_cause_death: whether a unit that touches the border of the map dies.
         attack_mode: how the scripted enemy chooses its target, ``closest`` or ``random``.
         full_observation: whether agents see every living unit, wherever it stands; the enemy does not.
-            Relative positions stay in units of the sight range, and reach the size of the map in these
-            units where all else is in [-1, 1].
+            Relative positions are in units of the published sight range, whatever ``sight_range`` is, and
+            reach the size of the map in these units where all else is in [-1, 1].
 
     Raises:
         LimaskError: jaxmarl is missing, or an argument is out of range.
@@ -61,15 +62,17 @@ class SmaxVector:
         map_name: str,
         seeds: Sequence[int],
         sight_range: float = 1.0,
+        enemy_sight_range: float | None = None,
         see_enemy_actions: bool = True,
         walls_cause_death: bool = True,
         attack_mode: str = "closest",
         full_observation: bool = False,
     ) -> None:
-        check_ranges(sight_range, attack_mode)
+        check_ranges(sight_range, enemy_sight_range, attack_mode)
         self._battle = battle(
             map_name,
             float(sight_range),
+            float(sight_range if enemy_sight_range is None else enemy_sight_range),
             bool(see_enemy_actions),
             bool(walls_cause_death),
             attack_mode,
@@ -142,8 +145,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         LimaskError: names the key, the known ones and the nearest.
     """
     known = (
-        "map_name", "seed", "sight_range", "see_enemy_actions", "walls_cause_death", "attack_mode",
-        "full_observation",
+        "map_name", "seed", "sight_range", "enemy_sight_range", "see_enemy_actions", "walls_cause_death",
+        "attack_mode", "full_observation",
     )  # fmt: skip
     for key in options:
         if key not in known:

@@ -122,7 +122,7 @@ def sight_ranges(map_name: str, factor: float) -> tuple[float, ...]:
     Raises:
         LimaskError: see ``scenario_sizes`` and ``check_ranges``.
     """
-    check_ranges(factor, ATTACK_MODES[0])
+    check_ranges(factor, None, ATTACK_MODES[0])
     scenario = _scenario(map_name)
     _, smax = _import_jaxmarl()
     env = smax.SMAX(scenario=scenario)
@@ -140,16 +140,21 @@ def _sizes(env: Any) -> SmaxScenario:
     )
 
 
-def check_ranges(sight_range: object, attack_mode: object) -> None:
-    """Refuse options out of range.
+def _check_factor(name: str, value: object, allowed: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise LimaskError(f"env_args.{name}={value!r}: expected {allowed}")
+
+
+def check_ranges(sight_range: object, enemy_sight_range: object, attack_mode: object) -> None:
+    """Refuse options out of range; ``None`` is no ``sight_range``, but an ``enemy_sight_range``.
 
     Raises:
         LimaskError: names the option, its value and what is allowed.
     """
-    if isinstance(sight_range, bool) or not isinstance(sight_range, (int, float)) or sight_range <= 0:
-        raise LimaskError(
-            f"env_args.sight_range={sight_range!r}: expected a factor above 0 (1 = as published)"
-        )
+    _check_factor("sight_range", sight_range, "a factor above 0 (1 = as published)")
+    if enemy_sight_range is not None:
+        allowed = "a factor above 0 (1 = as published), or null (the agents' sight_range)"
+        _check_factor("enemy_sight_range", enemy_sight_range, allowed)
     if attack_mode not in ATTACK_MODES:
         raise LimaskError(f"env_args.attack_mode={attack_mode!r}: expected one of {', '.join(ATTACK_MODES)}")
 
@@ -165,6 +170,7 @@ class Battle:
         self,
         map_name: str,
         sight_range: float,
+        enemy_sight_range: float,
         see_enemy_actions: bool,
         walls_cause_death: bool,
         attack_mode: str,
@@ -178,17 +184,19 @@ class Battle:
             scenario=scenario,
             see_enemy_actions=see_enemy_actions,
             walls_cause_death=walls_cause_death,
-            unit_type_sight_ranges=published.unit_type_sight_ranges * sight_range,
+            unit_type_sight_ranges=published.unit_type_sight_ranges * enemy_sight_range,
         )
-        # Shows the same battles to agents that see everywhere; it never steps them.
-        self._all_seeing = None
-        if full_observation:
-            self._all_seeing = smax.SMAX(
+        # Who sees everywhere sees near units as one of the published sight range does.
+        self._sights = published.unit_type_sight_ranges * (1.0 if full_observation else sight_range)
+        self._is_full = full_observation
+        # Shows the battles to agents that see otherwise than the enemy does; it never steps them.
+        self._view = self._env
+        if full_observation or sight_range != enemy_sight_range:
+            everywhere = self.jax.numpy.full_like(self._sights, _UNLIMITED_SIGHT)
+            self._view = smax.SMAX(
                 scenario=scenario,
                 see_enemy_actions=see_enemy_actions,
-                unit_type_sight_ranges=self.jax.numpy.full_like(
-                    published.unit_type_sight_ranges, _UNLIMITED_SIGHT
-                ),
+                unit_type_sight_ranges=everywhere if full_observation else self._sights,
             )
         self.sizes = _sizes(published)
         # SMAX compares the number of steps before the step it has just made: battles last one more.
@@ -247,10 +255,9 @@ class Battle:
         """State, observations and available actions side by side: (S + N·O + N·A,) float32."""
         jnp = self.jax.numpy
         avail = self._env.get_avail_actions(battle)
-        if self._all_seeing is None:
-            seen = self._stacked(obs)
-        else:
-            seen = self._rescaled(self._stacked(self._all_seeing.get_obs(battle.state)), battle.state)
+        seen = self._stacked(obs if self._view is self._env else self._view.get_obs(battle.state))
+        if self._is_full:
+            seen = self._rescaled(seen, battle.state)
         parts = (
             self._global_state(battle.state),
             seen.reshape(-1),
@@ -265,7 +272,7 @@ class Battle:
         return self.jax.numpy.clip(stacked, -1.0, 1.0)
 
     def _rescaled(self, seen: Any, battle: Any) -> Any:
-        """Observations (N, O) at unlimited sight → with relative positions in ordinary sight ranges, at most
+        """Observations (N, O) at unlimited sight → with relative positions in published sight ranges, at most
         the size of the map."""
         jnp, env = self.jax.numpy, self._env
         n_agents, own_from = self.sizes.n_agents, self.sizes.obs_size - self.sizes.own_width
@@ -273,7 +280,7 @@ class Battle:
         others = seen[:, :own_from].reshape(n_agents, -1, self.sizes.unit_width)
         size = jnp.array([env.map_width, env.map_height])
         away = jnp.clip(others[..., x : x + 2] * _UNLIMITED_SIGHT, -size, size)
-        sight = env.unit_type_sight_ranges[battle.unit_types[:n_agents]]
+        sight = self._sights[battle.unit_types[:n_agents]]
         others = others.at[..., x : x + 2].set(away / sight[:, None, None])
         return jnp.concatenate([others.reshape(n_agents, -1), seen[:, own_from:]], axis=1)
 

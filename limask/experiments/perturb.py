@@ -101,8 +101,8 @@ class Dropout(Perturbation):
 class Sight(Perturbation):
     """The agents' sight range times ``1 - severity``: who stands farther away is not seen.
 
-    The environment's own ``sight_range`` would also blind the enemy, and stretch the positions of all who are
-    still seen, as SMAX gives positions in units of the sight range.
+    The environment's own ``sight_range`` would also stretch the positions of all who are still seen, as SMAX
+    gives positions in units of the sight range.
     """
 
     expected = "the lost share of the sight range, at least 0 and below 1"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from limask.errors import LimaskError
 from limask.hosts.pymarl import PymarlHost, refuse
+from limask.layouts import Layout
 
 
 class Pymarl2Host(PymarlHost):
@@ -23,7 +25,7 @@ class Pymarl2Host(PymarlHost):
 
     def q_learner(self) -> type:
         """See ``Host.q_learner``."""
-        return _or_without_mixer(self.module("learners").REGISTRY["nq_learner"])
+        return _with_every_mixer(self.module("learners").REGISTRY["nq_learner"])
 
     def before_update(self, learner: Any) -> None:
         """See ``Host.before_update``."""
@@ -46,10 +48,13 @@ class Pymarl3Host(Pymarl2Host):
             runner.mac.cpu()
 
 
-def _or_without_mixer(learner: type) -> type:
-    """``nq_learner`` that also takes ``mixer: null`` (independent learners), as other families' do."""
+def _with_every_mixer(learner: type) -> type:
+    """``nq_learner`` that also takes ``mixer: null`` (independent learners), as other families' do, and knows
+    what ``mixer: qatten`` needs of the state in every environment whose layout tells."""
 
     def init(self: Any, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
+        if args.mixer == "qatten":
+            args.agent_own_state_size = _own_state_size(mac.agent.layout, args)
         if args.mixer is not None:
             learner.__init__(self, mac, scheme, logger, args)  # type: ignore[misc]
             return
@@ -58,3 +63,19 @@ def _or_without_mixer(learner: type) -> type:
         self.args, self.mixer, self.target_mixer = args, None, None
 
     return type(learner.__name__, (learner,), {"__init__": init})
+
+
+def _own_state_size(layout: Layout, args: Any) -> int:
+    """Features of one agent in the state, whose first N blocks are the agents'.
+
+    Raises:
+        LimaskError: nothing is known of the state.
+    """
+    # The hosts put it there for their own StarCraft environments.
+    size = int(getattr(args, "agent_own_state_size", None) or layout.state_width)
+    if not size:
+        raise LimaskError(
+            f"mixer='qatten' with env={args.env!r}: it reads each agent's features where the state begins, "
+            f"and layout {layout.name!r} does not tell how many; set mixer=qmix, or choose SMAX or SMAC"
+        )
+    return size

@@ -72,6 +72,8 @@ class Layout:
         has_entities: whether tokens are entities, which may be out of sight; not so in ``flat``.
         healers: agents whose k-th target action aims at agent k of their team (SMAC's Medivacs).
         frame: how tokens place their units, or None where what teammates see cannot be put in other terms.
+        state_width: features of one agent in the global state, which begins with those of all agents; 0 where
+            nothing is known of the state.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Layout:
     has_entities: bool = True
     healers: tuple[int, ...] = ()
     frame: Frame | None = None
+    state_width: int = 0
 
     @property
     def obs_size(self) -> int:

@@ -23,7 +23,8 @@ def smax_layout(env_args: Mapping[str, Any]) -> Layout:
     unit += _type_bits(sizes.unit_width - len(unit))
     own += _type_bits(sizes.own_width - len(own))
     place = ("position_x", "position_y")
-    sights = sight_ranges(map_name, env_args.get("sight_range", 1.0))
+    is_full = env_args.get("full_observation")
+    sights = sight_ranges(map_name, 1.0 if is_full else env_args.get("sight_range", 1.0))
     return Layout(
         name="smax",
         groups=(
@@ -32,6 +33,7 @@ def smax_layout(env_args: Mapping[str, Any]) -> Layout:
             TokenGroup("own", 1, own, is_hideable=False),
         ),
         frame=Frame(place, origin=place, sights=sights),
+        state_width=len(own),
     )
 
 
@@ -205,7 +207,10 @@ def smac_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> La
     healers = (n_agents - 1,) if params["map_type"] == "MMM" else ()
     # Every unit of SMAC's agents sees as far as the others.
     frame = Frame(("relative_x", "relative_y"), distance="distance", within_sight=("attackable",))
-    return Layout("smac", tuple(group for group in groups if group.size), healers=healers, frame=frame)
+    # Health, cooldown or energy, and place; shield; type.
+    in_state = 0 if env_args.get("obs_instead_of_state") else 3 + len(ally_health) + len(types)
+    given = tuple(group for group in groups if group.size)
+    return Layout("smac", given, healers=healers, frame=frame, state_width=in_state)
 
 
 def _missing(package: str, error: Exception) -> LimaskError:
