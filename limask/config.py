@@ -36,6 +36,8 @@ _UNUSED_BY_BELIEF = {
     "use_inference": False,
 }  # fmt: skip
 
+_OWN = frozenset({"own"})
+
 #: The one value of options that there is no use for without an autoencoder.
 _UNUSED_BY_NONE = {
     "lambda_rec": 0.0, "lambda_aug": 0.0, "rec_targets": "own", "rec_latent": False, "use_inference": False,
@@ -74,8 +76,9 @@ class LimConfig:
             is kept at λ_rec times the TD loss's).
         rec_warmup: environment steps before which the reconstruction loss trains the decoder only.
         rec_weights: whether a token counts in the reconstruction loss by its saliency for Q_tot.
-        rec_targets: what is reconstructed: ``own`` (tokens that the environment showed the agent) or ``team``
-            (also, put as the agent would see them, those that only its teammates see).
+        rec_targets: what is reconstructed: ``own`` (tokens that the environment showed the agent), ``team``
+            (also, put as the agent would see them, those that only its teammates see) or ``state`` (also all
+            others that the global state knows of).
         rec_latent: whether the target network's embeddings of tokens are reconstructed instead of their
             features.
         use_inference: whether the decoder of autoencoder ``entity`` takes part in acting, with what it makes
@@ -116,7 +119,7 @@ class LimConfig:
     balance: str = option("fixed", choices=("fixed", "gradient"))
     rec_warmup: int = option(0, low=0)
     rec_weights: bool = option(False)
-    rec_targets: str = option("own", choices=("own", "team"))
+    rec_targets: str = option("own", choices=("own", "team", "state"))
     rec_latent: bool = option(False)
     use_inference: bool = option(False)
     lambda_aug: float = option(0.0, low=0.0)
@@ -182,10 +185,11 @@ class LimConfig:
                 )
 
     def _check_targets(self) -> None:
-        if self.rec_weights and self.rec_targets == "team":
+        if self.rec_weights and self.rec_targets != "own":
             raise LimaskError(
-                "lim.rec_weights=True with lim.rec_targets='team': a token that the agent does not see has "
-                "no saliency for its value; set lim.rec_weights=False or lim.rec_targets='own'"
+                f"lim.rec_weights=True with lim.rec_targets={self.rec_targets!r}: a token that the agent "
+                "does not see has no saliency for its value; set lim.rec_weights=False or "
+                "lim.rec_targets='own'"
             )
         if self.rec_latent and self.trunk == "fc":
             raise LimaskError(
@@ -217,9 +221,9 @@ class LimConfig:
             )
         self._check_unused(_UNUSED_BY_TEAM, "which has no use for it")
 
-    def check_layout(self, name: str, kinds: frozenset[str], has_frame: bool = False) -> None:
+    def check_layout(self, name: str, kinds: frozenset[str], targets: frozenset[str] = _OWN) -> None:
         """Refuse what a layout cannot carry; ``kinds`` are the kinds of entity that it knows, and
-        ``has_frame`` says whether it knows how one agent's view is put in another's terms.
+        ``targets`` the values of ``rec_targets`` that it can serve.
 
         Raises:
             LimaskError: names both options and what to choose instead.
@@ -236,10 +240,11 @@ class LimConfig:
                 f"lim.masker={self.masker!r} on layout {name!r}, which does not say which features show a "
                 "teammate; set lim.masker='random'"
             )
-        if self.rec_targets == "team" and not has_frame:
+        if self.rec_targets not in targets:
+            what = {"team": "where a token places its unit", "state": "what the global state holds of units"}
             raise LimaskError(
-                f"lim.rec_targets='team' on layout {name!r}, which does not say where a token places its "
-                "unit; set lim.rec_targets='own'"
+                f"lim.rec_targets={self.rec_targets!r} on layout {name!r}, which does not say "
+                f"{what[self.rec_targets]}; set lim.rec_targets={' or '.join(map(repr, sorted(targets)))}"
             )
         needed = {
             "autoencoder": ("belief", "entity"),

@@ -157,7 +157,7 @@ class LimLearner(Checkpoints):
         dependence = (
             self._token_gradients(part, inner, inputs, mixed=False) if "dependence" in needs else None
         )
-        rec = reconstruction.loss(inputs, inner, Hints(t_env, td_error, saliency, dependence))
+        rec = reconstruction.loss(inputs, inner, Hints(t_env, td_error, saliency, dependence), part["state"])
         self._check_rec(t_env, rec.loss)
         aug = None
         if self.config.lambda_aug > 0:

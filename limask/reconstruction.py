@@ -18,7 +18,7 @@ from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder
 from limask.autoencoder.entity import Scored
 from limask.layouts import token_starts
 from limask.packing import Packing
-from limask.teammates import tell
+from limask.teammates import tell, tell_from_state
 
 
 class Hints(NamedTuple):
@@ -47,7 +47,8 @@ class Truth(NamedTuple):
     """What is reconstructed.
 
     Attributes:
-        obs: (M, N, O) what the agents observed, and with ``rec_targets: team`` what their teammates saw, too.
+        obs: (M, N, O) what the agents observed, and with ``rec_targets: team`` what their teammates saw, too,
+            or with ``state`` what there was to see.
         is_scored: (M, N, K) bool, tokens that are reconstructed.
         is_unseen: (M, N, K) bool, those of them that the agent did not see; None with ``rec_targets: own``.
         is_known: (M, N, O) bool, features that are known; None = all.
@@ -103,9 +104,9 @@ class Reconstruction:
         weighted: frozenset[masking.Signal] = frozenset({"saliency"} if self.config.rec_weights else ())
         return self.masker.needs(t_env) | weighted
 
-    def loss(self, inputs: torch.Tensor, packing: Packing, hints: Hints) -> RecLoss:
-        """L_rec of the filled steps' agent inputs (M, N, D), in the order of ``packing``; the masker learns
-        from it."""
+    def loss(self, inputs: torch.Tensor, packing: Packing, hints: Hints, state: torch.Tensor) -> RecLoss:
+        """L_rec of the filled steps' agent inputs (M, N, D), in the order of ``packing``, in episodes of
+        global states (B, T, S); the masker learns from it."""
         obs, rest = inputs[..., : self.layout.obs_size], inputs[..., self.layout.obs_size :]
         is_visible = tokens.visibility(obs, self.layout)
         is_filled = packing.unpack(torch.ones_like(packing.index, dtype=torch.bool))
@@ -115,7 +116,8 @@ class Reconstruction:
         hidden_view = torch.cat([tokens.hide(obs, is_hidden, self.layout), rest], dim=-1)
         q_values, states = self._encode(hidden_view, packing)
         candidates = is_visible & self.is_hideable
-        truth = self._truth(obs, is_visible, candidates if self.scores_all else is_hidden)
+        is_scored = candidates if self.scores_all else is_hidden
+        truth = self._truth(obs, is_visible, is_scored, packing.pack(state))
         weights = (
             packing.pack(hints.saliency) if self.config.rec_weights and hints.saliency is not None else None
         )
@@ -130,11 +132,17 @@ class Reconstruction:
         with torch.set_grad_enabled(not self.config.detach_trunk):
             return self.agent.sequence(view, packing.counts)
 
-    def _truth(self, obs: torch.Tensor, is_visible: torch.Tensor, is_scored: torch.Tensor) -> Truth:
-        """What is known of observations (M, N, O) of which the tokens in ``is_scored`` are reconstructed."""
+    def _truth(
+        self, obs: torch.Tensor, is_visible: torch.Tensor, is_scored: torch.Tensor, state: torch.Tensor
+    ) -> Truth:
+        """What is known of observations (M, N, O) of which the tokens in ``is_scored`` are reconstructed, and
+        of the tokens that others, or the states (M, S), know of."""
         if self.config.rec_targets == "own":
             return Truth(obs, is_scored)
-        told = tell(obs, self.layout)
+        if self.config.rec_targets == "team":
+            told = tell(obs, self.layout)
+        else:
+            told = tell_from_state(state, obs.shape[1], self.layout)
         is_unseen = told.is_token & ~is_visible
         # Tokens that are not visible are zeros.
         is_shown = tokens.hide(torch.ones_like(obs), ~is_visible, self.layout) > 0

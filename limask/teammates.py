@@ -32,6 +32,49 @@ class Told(NamedTuple):
     is_feature: torch.Tensor
 
 
+def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
+    """What the global state (..., S) holds of each living agent's living allies and enemies, as it would see
+    them.
+
+    Features of other units that the state does not hold, such as their last actions, stay open.
+    """
+    frame = layout.frame
+    assert frame is not None and frame.in_state  # LimConfig.check_layout allows no other
+    width = len(frame.in_state)
+    n_units = n_agents + sum(g.count for g in layout.groups if g.kind == "enemy")
+    units = state[..., : n_units * width].unflatten(-1, (n_units, width))
+    origin = units[..., [frame.in_state.index(name) for name in frame.origin]]
+    types = [frame.in_state.index(f"unit_type_{i}") for i in range(len(frame.sights))]
+    sights = units[..., :n_agents, types] @ torch.tensor(frame.sights, dtype=state.dtype, device=state.device)
+    # (..., N, U, 2); the dead, who are of no type, see nothing anyway.
+    away = origin.unsqueeze(-3) - origin[..., :n_agents, :].unsqueeze(-2)
+    away = away / sights.masked_fill(sights == 0, 1.0)[..., None, None]
+    is_alive = tokens.is_shown(units)
+    is_pair = is_alive[..., :n_agents].unsqueeze(-1) & is_alive.unsqueeze(-2)
+    said, known = {}, {}
+    for group in layout.groups:
+        shape = (*is_pair.shape[:-1], group.count, group.width)
+        said[group.kind] = state.new_zeros(shape)
+        known[group.kind] = torch.zeros(shape, dtype=torch.bool, device=state.device)
+        if group.kind not in layout.kinds:
+            continue
+        of = slice(n_agents) if group.kind == "ally" else slice(n_agents, n_units)
+        columns = {
+            **{name: units[..., of, d].unsqueeze(-2) for d, name in enumerate(frame.in_state)},
+            **{name: away[..., of, d] for d, name in enumerate(frame.place)},
+        }
+        table = state.new_zeros(*is_pair[..., of].shape, group.width)
+        is_known = torch.zeros_like(table, dtype=torch.bool)
+        for d, name in enumerate(group.features):
+            if name in columns:
+                table[..., d], is_known[..., d] = columns[name], is_pair[..., of]
+        if group.kind == "ally":
+            table, is_known = _others(table), _others(is_known)
+        said[group.kind], known[group.kind] = table * is_known, is_known
+    is_token = torch.cat([part.any(dim=-1) for part in known.values()], dim=-1)
+    return Told(tokens.join(said, layout), is_token, tokens.join(known, layout))
+
+
 class _Table(NamedTuple):
     """What everyone sees of the units of a kind: ``tokens`` (..., N, U, D) in the viewers' frames, and
     ``is_feature`` (..., N, U, D) bool, True = the viewer knows it."""

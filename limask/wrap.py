@@ -165,7 +165,9 @@ class WrappedLearner(Checkpoints):
         part = batch[: max(1, round(self.config.rec_share * batch.batch_size))]
         packing = Packing(part["filled"].squeeze(-1).bool())
         inputs = self.mac.sequence_inputs(part, packing)
-        rec = self.reconstruction.loss(inputs, packing, self._hints(part, packing, inputs, t_env))
+        rec = self.reconstruction.loss(
+            inputs, packing, self._hints(part, packing, inputs, t_env), part["state"]
+        )
         check_finite(self, "reconstruction loss", rec.loss, f"t_env={t_env}")
         norm = self.reconstruction.step(rec.loss, None, t_env)
         self._stats = {"rec_loss": rec.loss.detach(), "rec_grad_norm": norm, **rec.stats}

@@ -17,7 +17,7 @@ from limask.layouts import Layout, TokenGroup, flat_layout
 from limask.masking import REGISTRY, MaskView, hidden_tokens
 from limask.packing import Packing
 
-N, OBS, ACTIONS = 3, 75, 8  # of SMAX 3m
+N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 LATE = 10**6  # environment steps after which informed masks have taken over
 TEAM = {"trunk": "fc", "autoencoder": "team", "mask_ratio": 0.0, "joint": True, "pretrain_updates": 1}
 
@@ -25,6 +25,7 @@ TEAM = {"trunk": "fc", "autoencoder": "team", "mask_ratio": 0.0, "joint": True, 
 ARMS: dict[str, dict[str, Any]] = {
     **{masker: {"masker": masker} for masker in MASKERS},
     "team targets": {"rec_targets": "team"},
+    "state targets": {"rec_targets": "state"},
     "latent": {"rec_latent": True, "rec_targets": "team"},
     "inference": {"use_inference": True},
     "belief": {"autoencoder": "belief", "rec_targets": "team"},
@@ -42,7 +43,7 @@ def make_learner(
 ) -> Any:
     """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
     torch.manual_seed(0)
-    where = {"env_args": {"map_name": "3m"}, "n_actions": ACTIONS, "n_agents": N} | args
+    where = {"env_args": {"map_name": "3m"}, "n_actions": ACTIONS, "n_agents": N, "state_shape": STATE} | args
     return host_parts.make_learner(
         host, host_parts.make_args(host, algorithm, env="smax", lim=lim or {}, **where), OBS
     )
@@ -58,6 +59,7 @@ def nothing_seen(learner: Any, batch: Any) -> None:
 def all_dead(learner: Any, batch: Any) -> None:
     """The dead see nothing, not even themselves."""
     batch["obs"].zero_()
+    batch["state"].zero_()
 
 
 def one_step(learner: Any, batch: Any) -> None:

@@ -48,7 +48,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("balance", "grad", ("fixed, gradient",)),
     ("rec_warmup", -1, ("integer", "at least 0")),
     ("rec_weights", "saliency", ("True or False",)),
-    ("rec_targets", "teams", ("own, team", "did you mean 'team'")),
+    ("rec_targets", "teams", ("own, team, state", "did you mean 'team'")),
     ("rec_latent", 1, ("True or False",)),
     ("use_inference", "yes", ("True or False",)),
     ("lambda_aug", -0.1, ("number", "at least 0.0")),
@@ -116,6 +116,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("rec_weights", True, True),
     ("rec_targets", "own", "own"),
     ("rec_targets", "team", "team"),
+    ("rec_targets", "state", "state"),
     ("rec_latent", True, True),
     ("use_inference", True, True),
     ("lambda_aug", 0, 0.0),
@@ -313,6 +314,7 @@ def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> 
     ("options", "words"),
     [
         ({"rec_targets": "team", "rec_weights": True}, ("lim.rec_weights=True", "lim.rec_targets='team'")),
+        ({"rec_targets": "state", "rec_weights": True}, ("lim.rec_weights=True", "lim.rec_targets='state'")),
         ({"rec_latent": True, "trunk": "fc"}, ("lim.rec_latent=True", "lim.trunk='fc'")),
         ({"rec_latent": True, "use_inference": True}, ("lim.rec_latent=True", "lim.use_inference=True")),
         ({"use_inference": True, "lambda_rec": 0}, ("lim.use_inference=True", "lim.lambda_rec=0")),
@@ -353,6 +355,7 @@ def test_what_is_reconstructed_and_used_has_to_go_together(
     ("options", "kinds", "remedy"),
     [
         ({"rec_targets": "team"}, frozenset({"ally", "enemy"}), "set lim.rec_targets='own'"),
+        ({"rec_targets": "state"}, frozenset({"ally", "enemy"}), "the global state holds of units; set"),
         ({"autoencoder": "belief"}, frozenset(), "set lim.autoencoder='entity'"),
         ({"use_inference": True}, frozenset(), "set lim.use_inference=False"),
         ({"rec_latent": True}, frozenset(), "set lim.rec_latent=False"),
@@ -368,7 +371,7 @@ def test_layout_that_cannot_carry_targets_or_inferences_is_refused(
     (key, value) = next(iter(options.items()))
     assert f"lim.{key}={value!r} on layout 'lbf'" in str(caught.value)
     assert remedy in str(caught.value)
-    config.check_layout("smax", frozenset({"ally", "enemy"}), has_frame=True)
+    config.check_layout("smax", frozenset({"ally", "enemy"}), targets=frozenset({"own", "team", "state"}))
 
 
 BOTH = frozenset({"ally", "enemy"})

@@ -15,12 +15,13 @@ from limask.hosts import Host
 from limask.packing import Packing
 from limask.teammates import tell
 
-N, OBS, ACTIONS = 3, 75, 8  # of SMAX 3m
+N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 BELIEF = {"autoencoder": "belief", "rec_targets": "team", "lambda_rec": 1.0}
 
 #: Ways to reconstruct, by options of qmix_lim.
 MODES: dict[str, dict[str, Any]] = {
     "team targets": {"rec_targets": "team"},
+    "state targets": {"rec_targets": "state"},
     "latent": {"rec_latent": True},
     "latent team targets": {"rec_latent": True, "rec_targets": "team"},
     "inference": {"use_inference": True, "rec_targets": "team"},
@@ -44,6 +45,7 @@ def make_learner(host: Host, algorithm: str = "qmix_lim", hard: bool = False, **
         "env_args": {"map_name": "3m", "sight_range": 0.5},
         "n_actions": ACTIONS,
         "n_agents": N,
+        "state_shape": STATE,
     }
     where["target_update_interval_or_tau"] = 1.5 if hard else 0.02
     args = host_parts.make_args(host, algorithm, env="smax", lim=lim, **where)
@@ -59,6 +61,8 @@ def make_batch(host: Host, learner: Any, n_episodes: int = 8, seed: int = 0) -> 
     own = tokens.split(obs, layout)["own"]
     own[..., 1:3] = torch.rand(own[..., 1:3].shape, generator=generator)
     own[..., 4:] = torch.nn.functional.one_hot(torch.tensor(0), own.shape[-1] - 4)
+    units = own.flatten(2)  # of the state; each enemy stands where one of the agents does
+    batch["state"][..., : 2 * units.shape[-1]] = torch.cat([units, units], dim=-1)
     is_unseen = torch.rand((*obs.shape[:-1], layout.n_tokens), generator=generator) < 0.4
     is_padding = batch["filled"].unsqueeze(-1) == 0
     obs.copy_(tokens.hide(obs, (is_unseen & tokens.hideable(layout)) | is_padding, layout))
@@ -97,7 +101,7 @@ def test_reconstruction_error_falls(host: Host, mode: str) -> None:
     stats = learner.logger.stats
     assert all(torch.tensor(values).isfinite().all() for values in stats.values())
     assert sum(stats["rec_loss"][-5:]) < 0.9 * sum(stats["rec_loss"][:5])
-    assert ("rec_error_unseen" in stats) == (MODES[mode].get("rec_targets") == "team")
+    assert ("rec_error_unseen" in stats) == (MODES[mode].get("rec_targets", "own") != "own")
     assert min(stats["rec_grad_norm"]) > 0
 
 
@@ -169,7 +173,7 @@ def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -
     obs, layout = inputs[..., :OBS], team.agent.layout
     is_visible = tokens.visibility(obs, layout)
     is_hidden = is_visible & (torch.rand(is_visible.shape) < 0.3) & tokens.hideable(layout)
-    truth = team.reconstruction._truth(obs, is_visible, is_hidden)
+    truth = team.reconstruction._truth(obs, is_visible, is_hidden, state=obs)
     told = tell(obs, layout)
     assert truth.is_unseen.sum() > 50
     assert torch.equal(truth.is_unseen, told.is_token & ~is_visible)
@@ -180,7 +184,7 @@ def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -
     # A teammate that only itself sees does not tell how it moved last.
     parts = tokens.split(truth.is_known, layout)["ally"][truth.is_unseen[..., :2]]
     assert set(parts.sum(dim=-1).tolist()) == {13, 10}
-    assert own.reconstruction._truth(obs, is_visible, is_hidden) == (obs, is_hidden, None, None)
+    assert own.reconstruction._truth(obs, is_visible, is_hidden, state=obs) == (obs, is_hidden, None, None)
     for learner in (own, team):
         learner.train(make_batch(host, learner), 0, 0)
     for key in ("mask_rate", "mask_rate_ally", "mask_rate_enemy", "mask_entropy", "loss"):

@@ -84,6 +84,14 @@ def test_errors_are_those_of_hidden_tokens_whatever_a_run_reconstructs(
     assert seen.error[seen.mask_rate > 0].isfinite().all()
 
 
+def test_belief_reconstructs_what_is_hidden_and_what_is_not(host: Host, tmp_path: Path) -> None:
+    run = save_run(host, tmp_path / "run", "qmix_belief", env_args=ENV_ARGS)
+    seen = inspect(run, seed=3, output=tmp_path / "out")
+    assert seen.mask_rate[seen.is_visible].mean().item() == pytest.approx(0.5, abs=0.06)
+    assert torch.equal(~seen.error.isnan(), seen.is_visible)
+    assert (seen.error[seen.is_visible] > 0).all()
+
+
 def test_td_errors_hide_the_same_teammates_from_everybody_in_every_draw(host: Host, tmp_path: Path) -> None:
     seen = looked_at(host, tmp_path, "td_threshold", **INFORMED)
     hidden: dict[str, set[float]] = {}

@@ -13,7 +13,7 @@ from limask.envs.smax_battle import REWARD_SCALE
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 from limask.layouts import smax_layout
-from limask.teammates import tell
+from limask.teammates import tell, tell_from_state
 
 
 def random_actions(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -175,6 +175,34 @@ def test_teammates_tell_the_truth(battles: SmaxVector, seen_whole: SmaxVector) -
         actions = random_actions(partial.avail_actions, rng)
         partial, full = battles.step(actions).observation, seen_whole.step(actions).observation
     assert (n_checked > 1000).all()
+
+
+def test_the_state_tells_of_everybody(battles: SmaxVector, seen_whole: SmaxVector) -> None:
+    """All that is seen of anybody from anywhere, but for what the state does not hold."""
+    layout = smax_layout({"map_name": "2s3z", "sight_range": 0.6})
+    open_features = {"last_movement_x", "last_movement_y", "last_targeted"}
+    rng = np.random.default_rng(0)
+    for env in (battles, seen_whole):
+        env.seed([0, 1, 2, 3])
+    partial, full = battles.reset(), seen_whole.reset()
+    for _ in range(60):
+        told = tell_from_state(torch.from_numpy(partial.state), 5, layout)
+        truth = in_sight_ranges(torch.from_numpy(full.obs))
+        assert torch.equal(told.is_token, tokens.visibility(truth, layout) & tokens.hideable(layout))
+        known = tokens.split(told.is_feature, layout)
+        for kind in ("ally", "enemy"):
+            for d, name in enumerate(layout.group(kind).features):
+                # Who stands at the border may be just outside the map: the state's positions are clipped.
+                expected = (
+                    known[kind][..., 0]
+                    if name not in open_features
+                    else torch.zeros_like(known[kind][..., 0])
+                )
+                assert torch.equal(known[kind][..., d], expected)
+        assert ((told.obs - truth) * told.is_feature).abs().max() < 1e-4
+        assert not (told.obs * ~told.is_feature).any()
+        actions = random_actions(partial.avail_actions, rng)
+        partial, full = battles.step(actions).observation, seen_whole.step(actions).observation
 
 
 def test_units_of_the_spread_scenarios_start_all_over_the_map() -> None:

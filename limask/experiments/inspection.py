@@ -99,8 +99,8 @@ def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
     run = read_run(folder)
     _check_autoencoder(run)
     host = hosted.load_host()
-    # One update that reconstructs in all episodes of its batch, and only what was hidden; the run's own
-    # weight would change nothing.
+    # One update that reconstructs in all episodes of its batch, and nothing that the agents did not see; the
+    # run's own weight would change nothing.
     update = {"rec_share": 1.0, "minibatches": 1, "lambda_rec": 1.0, "lambda_aug": 0.0, "rec_targets": "own"}
     frozen = freeze(host, run, None, batch_size_run=1, test_nepisode=1, env_args={"seed": seed}, lim=update)
     _load(frozen)
@@ -116,10 +116,10 @@ def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
 
 def _check_autoencoder(run: TrainedRun) -> None:
     autoencoder = run.config.get("lim", {}).get("autoencoder", "none")
-    if autoencoder != "entity":
+    if autoencoder not in ("entity", "belief"):
         raise LimaskError(
             f"{run.folder} was trained with lim.autoencoder={autoencoder}, and hides and reconstructs no "
-            "entities; inspect a run with lim.autoencoder=entity"
+            "entities; inspect a run with lim.autoencoder=entity or belief"
         )
 
 
@@ -153,9 +153,8 @@ def _inspection(frozen: Frozen, episode: Any, is_won: bool) -> Inspection:
     obs = episode["obs"][0]
     is_visible = tokens.visibility(obs, layout)
     is_hideable = tokens.hideable(layout)
-    # The plain autoencoder hides nothing and reconstructs all that could be hidden.
-    is_plain = masker.config.masker == "none"
-    is_scored = (is_visible & is_hideable).expand_as(masker.is_hidden) if is_plain else masker.is_hidden
+    scores_all = reconstruction.scores_all
+    is_scored = (is_visible & is_hideable).expand_as(masker.is_hidden) if scores_all else masker.is_hidden
     error = masker.error.sum(dim=0) / is_scored.sum(dim=0)  # 0 / 0 is NaN
     mask_rate = masker.is_hidden.float().mean(dim=0)
     return Inspection(

@@ -57,8 +57,10 @@ def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> La
         layout: Layout | None = declared_layout(config.layout)
     else:
         layout = REGISTRY[name](env_args) if name in REGISTRY else None
-    has_frame = layout is not None and layout.frame is not None
-    config.check_layout(name, layout.kinds if layout else frozenset(), has_frame)
+    if layout is None:
+        config.check_layout(name, frozenset())
+    else:
+        config.check_layout(name, layout.kinds, layout.targets)
     return layout
 
 

@@ -53,6 +53,8 @@ class Frame:
         sights: sight range of each unit type, in units of ``origin``; none where it is the same for all.
         distance: feature with the length of ``place``, or None.
         within_sight: features that are 0 for whoever is out of sight.
+        in_state: features of each unit in the global state, which begins with the agents' and then the
+            enemies', named and scaled as in the own token; none where the state is not known like that.
     """
 
     place: tuple[str, str]
@@ -60,6 +62,7 @@ class Frame:
     sights: tuple[float, ...] = ()
     distance: str | None = None
     within_sight: tuple[str, ...] = ()
+    in_state: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,14 @@ class Layout:
     def kinds(self) -> frozenset[str]:
         """The kinds of entity that the layout knows, besides the agent itself; empty for ``flat``."""
         return frozenset(g.kind for g in self.groups if g.is_hideable and self.has_entities)
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """Values of ``lim.rec_targets``: whose knowledge of units can be put as an agent would see them."""
+        found = {"own"}
+        if self.frame is not None:
+            found |= {"team", "state"} if self.frame.in_state else {"team"}
+        return frozenset(found)
 
     @property
     def target(self) -> TokenGroup | None:

@@ -32,7 +32,7 @@ def smax_layout(env_args: Mapping[str, Any]) -> Layout:
             TokenGroup("enemy", sizes.n_enemies, unit, first_action=sizes.n_moves),
             TokenGroup("own", 1, own, is_hideable=False),
         ),
-        frame=Frame(place, origin=place, sights=sights),
+        frame=Frame(place, origin=place, sights=sights, in_state=own),
         state_width=len(own),
     )
 
