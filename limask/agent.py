@@ -44,9 +44,12 @@ class LimAgent(nn.Module):
         self.fc2: nn.Module
         # Without entities, one linear layer over all feature groups is what the entity trunk would compute.
         is_entity = config.trunk == "entity" and bool(layout.kinds)
-        self.fc1 = (
-            EntityTrunk(spec, layout) if is_entity else FcTrunk(spec.input_size(layout.obs_size), hidden_dim)
-        )
+        if is_entity:
+            self.fc1 = EntityTrunk(spec, layout, infers=config.autoencoder == "belief")
+        elif config.autoencoder == "belief":
+            self.fc1 = BeliefTrunk(spec, layout)
+        else:
+            self.fc1 = FcTrunk(spec.input_size(layout.obs_size), hidden_dim)
         self.rnn = (
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
         )
@@ -58,7 +61,6 @@ class LimAgent(nn.Module):
             self.fc1 = TeamTrunk(spec, layout.obs_size)
         elif config.autoencoder == "belief":
             self.autoencoder = BeliefAutoencoder(spec, layout, config.decoder_dim)
-            self.fc1 = BeliefTrunk(self.fc1, spec, layout)
         elif config.use_inference:
             self.autoencoder = EntityAutoencoder(layout, hidden_dim, config.decoder_dim)
             self.join = Joined(layout.hideable_size, hidden_dim)

@@ -77,8 +77,8 @@ class LimConfig:
         rec_warmup: environment steps before which the reconstruction loss trains the decoder only.
         rec_weights: whether a token counts in the reconstruction loss by its saliency for Q_tot.
         rec_targets: what is reconstructed: ``own`` (tokens that the environment showed the agent), ``team``
-            (also, put as the agent would see them, those that only its teammates see) or ``state`` (also all
-            others that the global state knows of).
+            (also, put as the agent would see them, those that only its teammates see), ``state`` (also all
+            others that the global state knows of) or ``auto`` (as much as the layout knows how to tell).
         rec_latent: whether the target network's embeddings of tokens are reconstructed instead of their
             features.
         use_inference: whether the decoder of autoencoder ``entity`` takes part in acting, with what it makes
@@ -119,7 +119,7 @@ class LimConfig:
     balance: str = option("fixed", choices=("fixed", "gradient"))
     rec_warmup: int = option(0, low=0)
     rec_weights: bool = option(False)
-    rec_targets: str = option("own", choices=("own", "team", "state"))
+    rec_targets: str = option("own", choices=("own", "team", "state", "auto"))
     rec_latent: bool = option(False)
     use_inference: bool = option(False)
     lambda_aug: float = option(0.0, low=0.0)
@@ -240,7 +240,7 @@ class LimConfig:
                 f"lim.masker={self.masker!r} on layout {name!r}, which does not say which features show a "
                 "teammate; set lim.masker='random'"
             )
-        if self.rec_targets not in targets:
+        if self.rec_targets not in targets | {"auto"}:
             what = {"team": "where a token places its unit", "state": "what the global state holds of units"}
             raise LimaskError(
                 f"lim.rec_targets={self.rec_targets!r} on layout {name!r}, which does not say "

@@ -35,6 +35,12 @@ class EntityTrunk(nn.Module):
 
     One gather lays the tokens of all kinds side by side: its columns are a token's features, its kind's
     constant ("is shown"), and whether the last action aimed at it.
+
+    Args:
+        spec: sizes.
+        layout: of the observation.
+        infers: whether inferences stand behind the agent's own input: a token that is not shown is embedded
+            as what is inferred of it, with weights of their own.
     """
 
     own_columns: torch.Tensor
@@ -42,9 +48,10 @@ class EntityTrunk(nn.Module):
     constants: torch.Tensor
     unseen: torch.Tensor | None
 
-    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
+    def __init__(self, spec: AgentSpec, layout: Layout, infers: bool = False) -> None:
         super().__init__()
-        self.n_agents = spec.n_agents
+        self.n_agents, self.infers = spec.n_agents, infers
+        self.input_size = spec.input_size(layout.obs_size)
         self.groups = [group for group in layout.groups if group.kind in layout.kinds]
         self.counts = [group.count for group in self.groups]
         self.n_features = max(group.width for group in self.groups)
@@ -61,6 +68,10 @@ class EntityTrunk(nn.Module):
         self.embed = nn.ModuleDict(
             {group.kind: nn.Linear(self.n_features + 2, width, bias=False) for group in self.groups}
         )
+        if infers:
+            self.embed_inferred = nn.ModuleDict(
+                {group.kind: nn.Linear(group.width, width, bias=False) for group in self.groups}
+            )
         self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
         with torch.no_grad():  # start as separate layers for the agent itself and for each kind would
             self.mix.weight[:, : len(own)].uniform_(-(len(own) ** -0.5), len(own) ** -0.5)
@@ -76,7 +87,9 @@ class EntityTrunk(nn.Module):
         return torch.tensor(rows)
 
     def forward(self, inputs: torch.Tensor) -> Encoded:
-        """Inputs (R, D) → features (R, H) and entities' embeddings (R, K, F)."""
+        """Inputs (R, D), and (R, P) inferences behind them where it ``infers`` → features (R, H) and
+        entities' embeddings (R, K, F)."""
+        inputs, inferred = inputs[:, : self.input_size], inputs[:, self.input_size :]
         extended = torch.cat([inputs, self.constants.expand(inputs.shape[0], 2)], dim=1)
         by_team = extended.view(inputs.shape[0] // self.n_agents, -1)
         token = by_team.index_select(1, self.token_columns)
@@ -85,9 +98,15 @@ class EntityTrunk(nn.Module):
             token[..., : self.n_features].sub_(self.unseen)
         token[..., self.n_features :].mul_(tokens.is_shown(token[..., : self.n_features]).unsqueeze(-1))
         entities = {
-            group.kind: torch.relu_(self.embed[group.kind](part))
+            group.kind: self.embed[group.kind](part)
             for group, part in zip(self.groups, token.split(self.counts, dim=1), strict=True)
         }
+        if self.infers:
+            parts = inferred.split([group.size for group in self.groups], dim=1)
+            for group, part in zip(self.groups, parts, strict=True):
+                by_token = part.unflatten(1, (group.count, group.width))
+                entities[group.kind] = entities[group.kind] + self.embed_inferred[group.kind](by_token)
+        entities = {kind: torch.relu_(embedding) for kind, embedding in entities.items()}
         own = extended.index_select(1, self.own_columns)
         pooled = [embedding.sum(dim=1) for embedding in entities.values()]
         return Encoded(self.mix(torch.cat([own, *pooled], dim=1)), entities)

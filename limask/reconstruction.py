@@ -84,6 +84,7 @@ class Reconstruction:
     ) -> None:
         self.agent, self.config, self.layout = agent, agent.config, agent.layout
         self.autoencoder, self.max_norm, self.seed, self.teacher = autoencoder, max_norm, seed, teacher
+        self.targets = self.layout.rec_targets(self.config.rec_targets)
         is_belief = isinstance(autoencoder, BeliefAutoencoder)
         self.decoder = autoencoder.decoder if isinstance(autoencoder, BeliefAutoencoder) else autoencoder
         # The plain autoencoder hides nothing and reconstructs all that could be hidden; ``belief`` as much.
@@ -137,9 +138,9 @@ class Reconstruction:
     ) -> Truth:
         """What is known of observations (M, N, O) of which the tokens in ``is_scored`` are reconstructed, and
         of the tokens that others, or the states (M, S), know of."""
-        if self.config.rec_targets == "own":
+        if self.targets == "own":
             return Truth(obs, is_scored)
-        if self.config.rec_targets == "team":
+        if self.targets == "team":
             told = tell(obs, self.layout)
         else:
             told = tell_from_state(state, obs.shape[1], self.layout)

@@ -33,8 +33,8 @@ class Told(NamedTuple):
 
 
 def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
-    """What the global state (..., S) holds of each living agent's living allies and enemies, as it would see
-    them.
+    """What the global state (..., S) holds of each living agent's allies and enemies, as it would see them;
+    of the dead that their health is 0.
 
     Features of other units that the state does not hold, such as their last actions, stay open.
     """
@@ -50,7 +50,8 @@ def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
     away = origin.unsqueeze(-3) - origin[..., :n_agents, :].unsqueeze(-2)
     away = away / sights.masked_fill(sights == 0, 1.0)[..., None, None]
     is_alive = tokens.is_shown(units)
-    is_pair = is_alive[..., :n_agents].unsqueeze(-1) & is_alive.unsqueeze(-2)
+    is_watching = is_alive[..., :n_agents].unsqueeze(-1)
+    is_pair = is_watching & is_alive.unsqueeze(-2)
     said, known = {}, {}
     for group in layout.groups:
         shape = (*is_pair.shape[:-1], group.count, group.width)
@@ -67,7 +68,8 @@ def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
         is_known = torch.zeros_like(table, dtype=torch.bool)
         for d, name in enumerate(group.features):
             if name in columns:
-                table[..., d], is_known[..., d] = columns[name], is_pair[..., of]
+                is_told = is_watching if name == "health" else is_pair[..., of]
+                table[..., d], is_known[..., d] = columns[name], is_told
         if group.kind == "ally":
             table, is_known = _others(table), _others(is_known)
         said[group.kind], known[group.kind] = table * is_known, is_known

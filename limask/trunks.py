@@ -116,21 +116,21 @@ class Joined(nn.Module):
         return joined
 
 
-class BeliefTrunk(nn.Module):
-    """A trunk whose features also take in the inferences behind the agent's own input.
+class BeliefTrunk(FcTrunk):
+    """Trunk ``fc`` that also takes in the inferences behind the agent's own input.
 
     Args:
-        trunk: encodes the agent's own input.
         spec: sizes.
         layout: of the observation.
     """
 
-    def __init__(self, trunk: nn.Module, spec: AgentSpec, layout: Layout) -> None:
-        super().__init__()
-        self.trunk, self.input_size = trunk, spec.input_size(layout.obs_size)
+    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
+        size = spec.input_size(layout.obs_size)
+        super().__init__(size, spec.hidden_dim)
+        self.input_size = size
         self.join = Joined(layout.hideable_size, spec.hidden_dim)
 
-    def forward(self, inputs: torch.Tensor) -> Encoded:
-        """Inputs (R, D + P) → features (R, H) and entities' embeddings (R, K, F)."""
-        encoded = self.trunk(inputs[:, : self.input_size])
-        return Encoded(self.join(encoded.features, inputs[:, self.input_size :]), encoded.entities)
+    def forward(self, inputs: torch.Tensor) -> Encoded:  # type: ignore[override]
+        """Inputs (R, D + P) → features (R, H)."""
+        encoded = super().forward(inputs[:, : self.input_size])
+        return Encoded(self.join(encoded.features, inputs[:, self.input_size :]), {})

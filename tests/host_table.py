@@ -69,6 +69,25 @@ ENVIRONMENTS = [
         ("env_args.key=lbforaging:Foraging-2s-8x8-2p-2f-coop-v3", "env_args.time_limit=50"),
         frozenset({ZOO, "epymarl"}),
     ),
+    Case("SMAClite 2s3z", "smaclite", ("env_args.map_name=2s3z",), frozenset({"epymarl"})),
+    Case(
+        "RWARE tiny-2ag",
+        "gymma",
+        ("env_args.key=rware:rware-tiny-2ag-v2", "env_args.time_limit=50"),
+        frozenset({"epymarl"}),
+    ),
+    Case(
+        "MPE simple-spread",
+        "gymma",
+        ("env_args.key=pz-mpe-simple-spread-v3", "env_args.time_limit=25"),
+        frozenset({"epymarl"}),
+    ),
+    Case(
+        "VMAS balance",
+        "gymma",
+        ("env_args.key=vmas-balance", "env_args.time_limit=50"),
+        frozenset({"epymarl"}),
+    ),
 ]
 
 
@@ -104,7 +123,8 @@ def run(command: list[str], folder: Path, seconds: float) -> None:
     # SMAX is compiled once for all runs.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.parents[1] / "jax")}
     cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    env = cache | os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    env = cache | os.environ | {"OMP_NUM_THREADS": "1"}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with open(folder / "output.txt", "w+") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -48,7 +48,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("balance", "grad", ("fixed, gradient",)),
     ("rec_warmup", -1, ("integer", "at least 0")),
     ("rec_weights", "saliency", ("True or False",)),
-    ("rec_targets", "teams", ("own, team, state", "did you mean 'team'")),
+    ("rec_targets", "teams", ("own, team, state, auto", "did you mean 'team'")),
     ("rec_latent", 1, ("True or False",)),
     ("use_inference", "yes", ("True or False",)),
     ("lambda_aug", -0.1, ("number", "at least 0.0")),
@@ -117,6 +117,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("rec_targets", "own", "own"),
     ("rec_targets", "team", "team"),
     ("rec_targets", "state", "state"),
+    ("rec_targets", "auto", "auto"),
     ("rec_latent", True, True),
     ("use_inference", True, True),
     ("lambda_aug", 0, 0.0),
@@ -490,7 +491,13 @@ def test_belief_differs_in_its_autoencoder_alone() -> None:
     )
     assert belief | {"lim": None} == lim | {"lim": None, "name": "qmix_belief"}
     differing = {key: value for key, value in belief["lim"].items() if lim["lim"][key] != value}
-    assert differing == {"autoencoder": "belief", "rec_targets": "team", "lambda_rec": 1.0}
+    assert differing == {
+        "autoencoder": "belief",
+        "rec_targets": "auto",
+        "lambda_rec": 1.0,
+        "rec_share": 0.5,
+        "decoder_lr": 0.002,
+    }
 
 
 def test_published_methods_differ_in_what_they_are_published_with() -> None:

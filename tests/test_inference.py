@@ -74,11 +74,11 @@ def packed(learner: Any, batch: Any) -> tuple[Packing, torch.Tensor]:
     return packing, learner.mac.sequence_inputs(batch, packing)
 
 
-def joining(agent: Any) -> torch.nn.Module:
-    """The layer through which inferences enter the agent; made to carry something."""
-    module: torch.nn.Module = agent.join if hasattr(agent, "join") else agent.fc1.join
-    torch.nn.init.normal_(module.from_inferred.weight)
-    return module
+def joining(agent: Any) -> None:
+    """Make the layers through which inferences enter the agent carry something."""
+    for name, parameter in agent.named_parameters():
+        if "inferred" in name:
+            torch.nn.init.normal_(parameter)
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -277,7 +277,7 @@ def test_acting_sees_nobody_elses_observation(host: Host, mode: str, other: int)
             assert torch.equal(ours[..., agent, :], theirs[..., agent, :]) == (agent != other)
 
 
-@pytest.mark.parametrize("mode", ACTING)
+@pytest.mark.parametrize("mode", ["inference", "inference fc"])
 def test_agents_begin_as_if_nothing_were_inferred(host: Host, mode: str) -> None:
     """The same seed gives the weights and values of the arm that infers nothing."""
     learner = make_learner(host, **MODES[mode])
@@ -289,8 +289,32 @@ def test_agents_begin_as_if_nothing_were_inferred(host: Host, mode: str) -> None
         values.append(torch.stack([each.mac.forward(batch, t) for t in range(3)]))
     assert torch.equal(*values)
     learner.train(batch, 0, 0)
-    moved = learner.agent.join if hasattr(learner.agent, "join") else learner.agent.fc1.join
-    assert moved.from_inferred.weight.abs().max() > 0
+    assert learner.agent.join.from_inferred.weight.abs().max() > 0
+
+
+def test_an_inferred_enemy_is_embedded_and_aimed_at_as_an_entity(host: Host) -> None:
+    """Permuting what is inferred of enemies permutes the values of attacking them, and nothing else."""
+    agent = make_learner(host, **BELIEF).agent
+    joining(agent)
+    obs = torch.rand(N, OBS) + 0.1
+    layout, order = agent.layout, [2, 0, 1]
+    is_hidden = torch.zeros(N, layout.n_tokens, dtype=torch.bool)
+    is_hidden[:, 2:5] = True
+    rest = torch.zeros(N, agent.spec.input_size(OBS) - OBS)
+    enemies = torch.randn(N, 3, layout.group("enemy").width)
+    allies = torch.zeros(N, 2 * layout.group("ally").width)
+
+    def values(seen: torch.Tensor, inferred: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([seen, rest, allies, inferred.flatten(1)], dim=1)
+        with torch.no_grad():
+            return agent._step(x, torch.zeros(N, agent.spec.hidden_dim))[0]
+
+    unseen = tokens.hide(obs, is_hidden, layout)
+    plain, permuted = values(unseen, enemies), values(unseen, enemies[:, order])
+    torch.testing.assert_close(permuted[:, 5:], plain[:, 5:][:, order])
+    torch.testing.assert_close(permuted[:, :5], plain[:, :5])
+    assert plain[:, 5:].std(dim=1).min() > 1e-3
+    assert (values(unseen, 0 * enemies)[:, 5:].std(dim=1) < 1e-6).all(), "unseen enemies are all alike"
 
 
 @pytest.mark.parametrize("mode", ACTING)

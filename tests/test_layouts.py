@@ -21,6 +21,7 @@ from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.layouts import (
     SMAC_FLAGS,
+    Frame,
     Layout,
     flat_layout,
     known_layout,
@@ -215,6 +216,17 @@ def test_smac_defaults_are_the_environments_own(starcraft: Any, name: str) -> No
     env = starcraft(map_name=name)
     assert smac_layout({"map_name": name}).obs_size == env.get_obs_size() == SMAC_BY_HAND[name][-1]
     assert {flag: getattr(env, flag) for flag in SMAC_FLAGS} == SMAC_FLAGS
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [(None, "own"), (Frame(("x", "y")), "team"), (Frame(("x", "y"), in_state=("x", "y")), "state")],
+)
+def test_targets_are_as_much_as_a_layout_can_tell(frame: Frame | None, told: str) -> None:
+    layout = Layout("units", (), frame=frame)
+    assert layout.rec_targets("auto") == told
+    assert layout.rec_targets("own") == "own"
+    assert layout.targets == set(["own", "team", "state"][: ["own", "team", "state"].index(told) + 1])
 
 
 @pytest.mark.parametrize("name", SMAC_BY_HAND)

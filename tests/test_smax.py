@@ -178,7 +178,7 @@ def test_teammates_tell_the_truth(battles: SmaxVector, seen_whole: SmaxVector) -
 
 
 def test_the_state_tells_of_everybody(battles: SmaxVector, seen_whole: SmaxVector) -> None:
-    """All that is seen of anybody from anywhere, but for what the state does not hold."""
+    """All that is seen of anybody from anywhere, but for what the state does not hold, and who is dead."""
     layout = smax_layout({"map_name": "2s3z", "sight_range": 0.6})
     open_features = {"last_movement_x", "last_movement_y", "last_targeted"}
     rng = np.random.default_rng(0)
@@ -188,17 +188,16 @@ def test_the_state_tells_of_everybody(battles: SmaxVector, seen_whole: SmaxVecto
     for _ in range(60):
         told = tell_from_state(torch.from_numpy(partial.state), 5, layout)
         truth = in_sight_ranges(torch.from_numpy(full.obs))
-        assert torch.equal(told.is_token, tokens.visibility(truth, layout) & tokens.hideable(layout))
-        known = tokens.split(told.is_feature, layout)
+        known, units = tokens.split(told.is_feature, layout), tokens.split(truth, layout)
+        is_alive = units["own"][..., 0] > 0
         for kind in ("ally", "enemy"):
+            is_there = units[kind][..., 0] > 0
             for d, name in enumerate(layout.group(kind).features):
-                # Who stands at the border may be just outside the map: the state's positions are clipped.
-                expected = (
-                    known[kind][..., 0]
-                    if name not in open_features
-                    else torch.zeros_like(known[kind][..., 0])
-                )
-                assert torch.equal(known[kind][..., d], expected)
+                if name == "health":
+                    assert torch.equal(known[kind][..., d], is_alive.expand_as(is_there))
+                else:
+                    assert torch.equal(known[kind][..., d], is_there & (name not in open_features))
+        assert torch.equal(told.is_token, is_alive & tokens.hideable(layout))
         assert ((told.obs - truth) * told.is_feature).abs().max() < 1e-4
         assert not (told.obs * ~told.is_feature).any()
         actions = random_actions(partial.avail_actions, rng)

@@ -109,10 +109,17 @@ class Layout:
     @property
     def targets(self) -> frozenset[str]:
         """Values of ``lim.rec_targets``: whose knowledge of units can be put as an agent would see them."""
-        found = {"own"}
-        if self.frame is not None:
-            found |= {"team", "state"} if self.frame.in_state else {"team"}
-        return frozenset(found)
+        return frozenset(self._targets())
+
+    def rec_targets(self, chosen: str) -> str:
+        """``lim.rec_targets`` as it was ``chosen``, or what tells most where that is ``auto``."""
+        return self._targets()[-1] if chosen == "auto" else chosen
+
+    def _targets(self) -> list[str]:
+        """From those that tell least to those that tell most."""
+        if self.frame is None:
+            return ["own"]
+        return ["own", "team", "state"] if self.frame.in_state else ["own", "team"]
 
     @property
     def target(self) -> TokenGroup | None:
