@@ -2,7 +2,8 @@
 
 Each host × algorithm × environment is trained for some hundred steps through ``limask run``, its last loss
 is read from what sacred wrote, and its last checkpoint is loaded and evaluated by the host's own options.
-What came of it is kept in docs/results/hosts.json; a part is run again by ``--only pymarl2``.
+What came of it is kept in docs/results/hosts.json; a part is run again by ``--only pymarl2``. In the place of
+StarCraft II is ``sc2_stand_in``.
 
 To add an algorithm or an environment, add a line to ``ALGORITHMS`` or ``ENVIRONMENTS``.
 """
@@ -18,9 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from sc2_stand_in.installation import make_installation
 
 from limask.install import recognised
 from limask.install.families import family_of
@@ -55,6 +59,7 @@ ALGORITHMS = [
     Case("qmix_belief", "qmix_belief"),
     Case("vdn_lim", "vdn_lim"),
     Case("iql_lim", "iql_lim"),
+    Case("hpn_qmix (stock)", "hpn_qmix", hosts=frozenset({"pymarl3"})),  # in StarCraft II alone
     Case("qatten_lim", "qatten_lim", hosts=frozenset({"pymarl2", "pymarl3"})),
     Case("qplex_lim", "qplex_lim", hosts=frozenset({ZOO, "pymarl2", "pymarl3"})),
     Case("mappo_lim", "mappo_lim", ON_POLICY, ALL_BUT_OLD),
@@ -69,6 +74,7 @@ ENVIRONMENTS = [
         ("env_args.key=lbforaging:Foraging-2s-8x8-2p-2f-coop-v3", "env_args.time_limit=50"),
         frozenset({ZOO, "epymarl"}),
     ),
+    Case("SC2 3m, stand-in", "sc2", ("env_args.map_name=3m", "runner=episode", "batch_size_run=1")),
     Case("SMAClite 2s3z", "smaclite", ("env_args.map_name=2s3z",), frozenset({"epymarl"})),
     Case(
         "RWARE tiny-2ag",
@@ -114,8 +120,9 @@ def hosts(checkouts: list[Path]) -> list[Host]:
 # -- one run ----------------------------------------------------------------------------------------------
 
 
-def run(command: list[str], folder: Path, seconds: float) -> None:
-    """Run to the end; what fails is a RuntimeError with the last error that it printed.
+def run(command: list[str], folder: Path, seconds: float, game: Mapping[str, str]) -> None:
+    """Run to the end, with the variables of ``game``; what fails is a RuntimeError with the last error it
+    printed.
 
     The run and all of its worker processes are killed together.
     """
@@ -124,7 +131,9 @@ def run(command: list[str], folder: Path, seconds: float) -> None:
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.parents[1] / "jax")}
     cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     env = cache | os.environ | {"OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    env |= game
+    paths = (str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH"))  # tests: the stand-in's
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     with open(folder / "output.txt", "w+") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -161,7 +170,8 @@ def trial(host: Host, algorithm: Case, environment: Case, steps: int, seconds: f
     command += [*environment.overrides, "use_tensorboard=False"]
     train = [f"t_max={steps}", "batch_size=16", "buffer_size=200", "test_nepisode=8", "save_model=True"]
     train += ["save_model_interval=200", "learner_log_interval=0"]
-    run([*command, *train, *algorithm.overrides], work / "train", seconds)
+    game = {"SC2PATH": str(make_installation(work / "StarCraftII"))} if environment.config == "sc2" else {}
+    run([*command, *train, *algorithm.overrides], work / "train", seconds, game)
     at, loss = last(work / "train/out", "loss", "loss_td", "pg_loss")
     if not math.isfinite(loss):
         raise RuntimeError(f"loss {loss} after {at} steps")
@@ -170,7 +180,7 @@ def trial(host: Host, algorithm: Case, environment: Case, steps: int, seconds: f
         raise RuntimeError(f"{at} steps, loss {loss:.3g}, and no checkpoint")
     newest = max(models, key=lambda path: int(path.name))
     evaluate = ["evaluate=True", f"checkpoint_path={newest.parent}", "test_nepisode=1"]
-    run([*command, *evaluate, *algorithm.overrides], work / "evaluate", seconds)
+    run([*command, *evaluate, *algorithm.overrides], work / "evaluate", seconds, game)
     # A host that has loaded a checkpoint counts on from its steps.
     if last(work / "evaluate/out", "test_return_mean")[0] != int(newest.name):
         raise RuntimeError(f"{at} steps, loss {loss:.3g}, and the checkpoint was not loaded")

@@ -15,7 +15,7 @@ from limask.hosts.base import _WithoutExit
 from limask.hosts.pymarl import PymarlHost
 from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _with_every_mixer
 from limask.install.families import FAMILIES
-from limask.layouts import Layout
+from limask.layouts import Layout, smac_layout, smac_layout_of
 
 
 def test_every_family_has_an_adapter() -> None:
@@ -89,6 +89,28 @@ def test_qatten_without_an_agents_place_in_the_state_is_refused() -> None:
     mac = SimpleNamespace(agent=SimpleNamespace(layout=Layout("lbf", ())))
     with pytest.raises(LimaskError, match="mixer='qatten' with env='gymma'.*'lbf' does not tell.*mixer=qmix"):
         _with_every_mixer(NqLearner)(mac, None, None, SimpleNamespace(mixer="qatten", env="gymma"))
+
+
+MAP = {"n_agents": 3, "n_enemies": 4, "a_race": "P", "b_race": "T", "unit_type_bits": 0, "map_type": "x"}
+
+
+def test_pymarl3_asks_its_own_smac_for_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, asked = Pymarl3Host(), []
+    own = SimpleNamespace(get_map_params={"3x_vs_4x": MAP}.__getitem__)
+    monkeypatch.setattr(host, "module", lambda name: asked.append(name) or own)
+    given = host.layout_args(SimpleNamespace(env="sc2", env_args={"map_name": "3x_vs_4x"}))
+    assert smac_layout(given) == smac_layout_of(MAP, {})
+    assert asked == ["envs.smac_v1.official.maps"]
+    with pytest.raises(LimaskError, match="map_name='3y' is no map of the host's SMAC"):
+        host.layout_args(SimpleNamespace(env="sc2", env_args={"map_name": "3y"}))
+    smax = {"map_name": "3m"}
+    assert host.layout_args(SimpleNamespace(env="smax", env_args=smax)) is smax
+    assert len(asked) == 2
+
+
+def test_pymarl3_without_starcraft_says_what_to_install() -> None:
+    with pytest.raises(LimaskError, match=r"env=sc2 needs.*No module named 'envs'.*limask\[smac\]"):
+        Pymarl3Host().layout_args(SimpleNamespace(env="sc2", env_args={"map_name": "3m"}))
 
 
 class Mac:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from limask.errors import LimaskError
 from limask.hosts.pymarl import PymarlHost, refuse
-from limask.layouts import Layout
+from limask.layouts import SMAC_MAP, Layout, map_params
 
 
 class Pymarl2Host(PymarlHost):
@@ -34,7 +35,22 @@ class Pymarl2Host(PymarlHost):
 
 
 class Pymarl3Host(Pymarl2Host):
-    """PyMARL3: as PyMARL2, but its agents may act on the CPU while they learn on the GPU."""
+    """PyMARL3: as PyMARL2, but its agents may act on the CPU while they learn on the GPU, and it has its
+    own SMAC."""
+
+    def layout_args(self, args: Any) -> Mapping[str, Any]:
+        """See ``Host.layout_args``."""
+        if args.env != "sc2":
+            return super().layout_args(args)
+        # pysc2 takes no second package with maps of the same names: the smac package must not be imported.
+        try:
+            maps = self.module("envs.smac_v1.official.maps")
+        except (ImportError, TypeError) as error:
+            raise LimaskError(
+                f"env=sc2 needs this host's StarCraft requirements, and importing its maps failed "
+                f"({' '.join(str(error).split())}): install them with `pip install 'limask[smac]'`"
+            ) from error
+        return {**args.env_args, SMAC_MAP: map_params(maps.get_map_params, args.env_args, "host's SMAC")}
 
     def before_update(self, learner: Any) -> None:
         """See ``Host.before_update``."""

@@ -14,6 +14,8 @@ from limask.layouts.declared import declared_layout, flat_layout
 from limask.layouts.foraging import is_foraging, lbf_layout
 from limask.layouts.starcraft import (
     SMAC_FLAGS,
+    SMAC_MAP,
+    map_params,
     smac_layout,
     smac_layout_of,
     smaclite_layout,
@@ -89,6 +91,7 @@ def flat_note(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:
 __all__ = [
     "REGISTRY",
     "SMAC_FLAGS",
+    "SMAC_MAP",
     "Frame",
     "Layout",
     "TokenGroup",
@@ -97,6 +100,7 @@ __all__ = [
     "flat_note",
     "known_layout",
     "layout_name",
+    "map_params",
     "lbf_layout",
     "resolve",
     "smac_layout",

@@ -51,17 +51,24 @@ _SMAC_FIRST_ATTACK = 6
 _PATHING_POINTS, _HEIGHT_POINTS = 8, 9
 
 
+#: Key of ``env_args`` under which a host gives what its own SMAC's registry says of the map.
+SMAC_MAP = "smac_map"
+
+
 def smac_layout(env_args: Mapping[str, Any]) -> Layout:
     """SMAC's observation: movement, enemies, allies, the agent itself.
 
     The map's sizes are asked of the installed ``smac`` package, so that maps registered there by a user
-    are known; StarCraft II itself is not started.
+    are known; StarCraft II itself is not started. A host with a SMAC of its own gives them as ``SMAC_MAP``.
     """
-    try:
-        from smac.env.starcraft2.maps import get_map_params
-    except (ImportError, TypeError) as error:
-        raise _missing("smac", error) from error
-    params = _map_params(get_map_params, env_args, "smac")
+    if SMAC_MAP in env_args:
+        params = env_args[SMAC_MAP]
+    else:
+        try:
+            from smac.env.starcraft2.maps import get_map_params
+        except (ImportError, TypeError) as error:
+            raise _missing("smac", error) from error
+        params = map_params(get_map_params, env_args, "installed smac package")
     if env_args.get("obs_timestep_number"):
         # Seen in smac 1.0: get_obs_agent() appends a feature that get_obs_size() does not count twice.
         raise LimaskError(
@@ -89,7 +96,7 @@ def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
             f"env_args.capability_config={given!r}: lim.layout='smacv2' reads n_units and n_enemies "
             "there, as SMACv2 itself does; set them, or set lim.layout=flat"
         )
-    params = dict(_map_params(get_map_params, env_args, "smacv2"))
+    params = dict(map_params(get_map_params, env_args, "installed smacv2 package"))
     if is_drawn:
         params |= {"n_agents": sizes["n_units"], "n_enemies": sizes["n_enemies"]}
     return smacv2_layout_of(params, env_args)
@@ -222,15 +229,17 @@ def _missing(package: str, error: Exception) -> LimaskError:
     )
 
 
-def _map_params(get: Callable[[str], Any], env_args: Mapping[str, Any], package: str) -> Mapping[str, Any]:
-    """What the registry of a StarCraft package says of the map."""
+def map_params(get: Callable[[str], Any], env_args: Mapping[str, Any], owner: str) -> Mapping[str, Any]:
+    """What a registry of StarCraft's maps says of the run's.
+
+    Raises:
+        LimaskError: ``owner`` has no such map.
+    """
     name = _required(env_args, "map_name")
     try:
         params: Mapping[str, Any] = get(name)
     except KeyError:
-        raise LimaskError(
-            f"env_args.map_name={name!r} is no map of the installed {package} package"
-        ) from None
+        raise LimaskError(f"env_args.map_name={name!r} is no map of the {owner}") from None
     return params
 
 
