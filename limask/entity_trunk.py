@@ -40,7 +40,7 @@ class EntityTrunk(nn.Module):
         spec: sizes.
         layout: of the observation.
         infers: whether inferences stand behind the agent's own input: a token that is not shown is embedded
-            as what is inferred of it, with weights of their own.
+            as what is inferred of it, by a linear layer that begins at zero.
     """
 
     own_columns: torch.Tensor
@@ -72,6 +72,8 @@ class EntityTrunk(nn.Module):
             self.embed_inferred = nn.ModuleDict(
                 {group.kind: nn.Linear(group.width, width, bias=False) for group in self.groups}
             )
+            for layer in self.embed_inferred.values():  # begin as if nothing were inferred
+                nn.init.zeros_(layer.weight)
         self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
         with torch.no_grad():  # start as separate layers for the agent itself and for each kind would
             self.mix.weight[:, : len(own)].uniform_(-(len(own) ** -0.5), len(own) ** -0.5)
@@ -98,7 +100,7 @@ class EntityTrunk(nn.Module):
             token[..., : self.n_features].sub_(self.unseen)
         token[..., self.n_features :].mul_(tokens.is_shown(token[..., : self.n_features]).unsqueeze(-1))
         entities = {
-            group.kind: self.embed[group.kind](part)
+            group.kind: torch.relu_(self.embed[group.kind](part))
             for group, part in zip(self.groups, token.split(self.counts, dim=1), strict=True)
         }
         if self.infers:
@@ -106,7 +108,6 @@ class EntityTrunk(nn.Module):
             for group, part in zip(self.groups, parts, strict=True):
                 by_token = part.unflatten(1, (group.count, group.width))
                 entities[group.kind] = entities[group.kind] + self.embed_inferred[group.kind](by_token)
-        entities = {kind: torch.relu_(embedding) for kind, embedding in entities.items()}
         own = extended.index_select(1, self.own_columns)
         pooled = [embedding.sum(dim=1) for embedding in entities.values()]
         return Encoded(self.mix(torch.cat([own, *pooled], dim=1)), entities)

@@ -295,7 +295,6 @@ def test_agents_begin_as_if_nothing_were_inferred(host: Host, mode: str) -> None
 def test_an_inferred_enemy_is_embedded_and_aimed_at_as_an_entity(host: Host) -> None:
     """Permuting what is inferred of enemies permutes the values of attacking them, and nothing else."""
     agent = make_learner(host, **BELIEF).agent
-    joining(agent)
     obs = torch.rand(N, OBS) + 0.1
     layout, order = agent.layout, [2, 0, 1]
     is_hidden = torch.zeros(N, layout.n_tokens, dtype=torch.bool)
@@ -310,6 +309,8 @@ def test_an_inferred_enemy_is_embedded_and_aimed_at_as_an_entity(host: Host) -> 
             return agent._step(x, torch.zeros(N, agent.spec.hidden_dim))[0]
 
     unseen = tokens.hide(obs, is_hidden, layout)
+    assert torch.equal(values(unseen, enemies), values(unseen, 0 * enemies)), "it begins as if without"
+    joining(agent)
     plain, permuted = values(unseen, enemies), values(unseen, enemies[:, order])
     torch.testing.assert_close(permuted[:, 5:], plain[:, 5:][:, order])
     torch.testing.assert_close(permuted[:, :5], plain[:, :5])
