@@ -15,7 +15,7 @@ from limask.options import checked, nearest, option
 
 LAYOUTS = ("auto", "smax", "smac", "smacv2", "smaclite", "lbf", "flat")
 TRUNKS = ("fc", "entity")
-AUTOENCODERS = ("none", "entity", "team", "belief")
+AUTOENCODERS = ("auto", "none", "entity", "team", "belief")
 MASKERS = (
     "none", "random", "random_agent", "td_threshold", "td_ema", "td_variance", "td_recent", "td_observation",
     "value_saliency", "learning_progress", "coordination", "adversarial",
@@ -59,7 +59,8 @@ class LimConfig:
         autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner, ``entity``
             reconstructs hidden tokens from the agent's hidden state, ``team`` teammates' observations from
             the agent's own last steps, when acting too, ``belief`` all tokens from a state of its own, and
-            the agent acts on those that it does not see.
+            the agent acts on those that it does not see; ``auto`` is ``belief`` where the layout has entities
+            and ``entity`` elsewhere.
         masker: which tokens are hidden from the autoencoder's view.
         mask_ratio: expected share of the visible tokens that may be hidden at all.
         mask_span: time steps that a token stays hidden for, where single tokens are hidden.
@@ -172,7 +173,7 @@ class LimConfig:
             )
         elif self.autoencoder == "team":
             self._check_team()
-        elif self.autoencoder == "belief":
+        elif self.autoencoder in ("belief", "auto"):
             self._check_unused(_UNUSED_BY_BELIEF, "which has no use for it")
         self._check_targets()
 
@@ -201,8 +202,9 @@ class LimConfig:
                 "lim.use_inference=True with lim.rec_latent=True: the agent acts on inferred features, and "
                 "embeddings are reconstructed; set one of them to False"
             )
-        if self.lambda_rec == 0 and (self.use_inference or self.autoencoder == "belief"):
-            name, value = ("use_inference", True) if self.use_inference else ("autoencoder", "belief")
+        acts = self.autoencoder in ("belief", "auto")
+        if self.lambda_rec == 0 and (self.use_inference or acts):
+            name, value = ("use_inference", True) if self.use_inference else ("autoencoder", self.autoencoder)
             raise LimaskError(
                 f"lim.{name}={value!r} with lim.lambda_rec=0: what the agent acts on would never learn; "
                 "raise lim.lambda_rec"
@@ -220,6 +222,12 @@ class LimConfig:
                 "the autoencoder learns beside; set lim.joint=True or lim.masker='random_agent'"
             )
         self._check_unused(_UNUSED_BY_TEAM, "which has no use for it")
+
+    def on_layout(self, kinds: frozenset[str]) -> LimConfig:
+        """The config with ``autoencoder: auto`` decided for a layout with these kinds of entities."""
+        if self.autoencoder != "auto":
+            return self
+        return dataclasses.replace(self, autoencoder="belief" if kinds else "entity")
 
     def check_layout(self, name: str, kinds: frozenset[str], targets: frozenset[str] = _OWN) -> None:
         """Refuse what a layout cannot carry; ``kinds`` are the kinds of entity that it knows, and

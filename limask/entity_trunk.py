@@ -72,8 +72,8 @@ class EntityTrunk(nn.Module):
             self.embed_inferred = nn.ModuleDict(
                 {group.kind: nn.Linear(group.width, width, bias=False) for group in self.groups}
             )
-            for layer in self.embed_inferred.values():  # begin as if nothing were inferred
-                nn.init.zeros_(layer.weight)
+            for weight in self.embed_inferred.parameters():  # begin as if nothing were inferred
+                nn.init.zeros_(weight)
         self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
         with torch.no_grad():  # start as separate layers for the agent itself and for each kind would
             self.mix.weight[:, : len(own)].uniform_(-(len(own) ** -0.5), len(own) ** -0.5)

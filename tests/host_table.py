@@ -56,7 +56,7 @@ ALGORITHMS = [
     Case("qmix_entity", "qmix_entity"),
     Case("qmix_lim", "qmix_lim"),
     Case("qmix_fc_lim", "qmix_fc_lim"),
-    Case("qmix_belief", "qmix_belief"),
+    Case("qmix_entity_lim", "qmix_entity_lim"),
     Case("vdn_lim", "vdn_lim"),
     Case("iql_lim", "iql_lim"),
     Case("hpn_qmix (stock)", "hpn_qmix", hosts=frozenset({"pymarl3"})),  # in StarCraft II alone

@@ -39,7 +39,7 @@ def host() -> Host:
 
 
 def make_learner(
-    host: Host, algorithm: str = "qmix_lim", lim: dict[str, Any] | None = None, **args: Any
+    host: Host, algorithm: str = "qmix_entity_lim", lim: dict[str, Any] | None = None, **args: Any
 ) -> Any:
     """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
     torch.manual_seed(0)
@@ -159,7 +159,9 @@ def test_a_team_of_one_has_nobody_to_hide(host: Host, name: str, monkeypatch: py
     )
     alone = Layout("smax", groups)
     monkeypatch.setitem(layouts.REGISTRY, "smax", lambda env_args: alone)
-    args = host_parts.make_args(host, "qmix_lim", env="smax", n_actions=8, n_agents=1, lim={"masker": name})
+    args = host_parts.make_args(
+        host, "qmix_entity_lim", env="smax", n_actions=8, n_agents=1, lim={"masker": name}
+    )
     learner = host_parts.make_learner(host, args, alone.obs_size)
     learner.train(host_parts.make_batch(host, args, 8, 0, alone.obs_size), LATE, 0)
     stats = learner.logger.stats
@@ -253,7 +255,7 @@ def test_checkpoint_of_another_agent_is_refused(
         ("qmix_fc", "qmix_entity", "lim.trunk='entity'"),
         ("qmix_entity", "qmix_fc", "lim.trunk='fc'"),
         ("qmix_fc_lim", "qmix_entity", "lim.trunk='entity'"),
-        ("qmix_belief", "qmix_entity", "lim.autoencoder='belief', and this run has lim.autoencoder='none'"),
+        ("qmix_lim", "qmix_entity", "lim.autoencoder='belief', and this run has lim.autoencoder='none'"),
     ],
 )
 def test_checkpoint_of_another_trunk_is_refused_by_the_plain_learner(

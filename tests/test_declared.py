@@ -132,7 +132,7 @@ def host() -> Host:
 def test_team_and_actions_that_do_not_agree_are_told(
     host: Host, block: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    args = host_parts.make_args(host, "qmix_lim")
+    args = host_parts.make_args(host, "qmix_entity_lim")
     args.lim["layout"] = block
     with pytest.raises(LimaskError) as caught:
         host_parts.make_learner(host, args)
@@ -142,7 +142,7 @@ def test_team_and_actions_that_do_not_agree_are_told(
 @pytest.mark.parametrize("masker", masking.REGISTRY)
 def test_every_masker_trains_on_a_declared_layout(host: Host, masker: str) -> None:
     options = {"masker": masker, "rec_share": 1.0, "random_until": 0, "random_anneal": 0}
-    args = host_parts.make_args(host, "qmix_lim", lim=options)
+    args = host_parts.make_args(host, "qmix_entity_lim", lim=options)
     args.lim["layout"] = BLOCK
     learner = host_parts.make_learner(host, args)
     for t_env in range(1, 3):
@@ -191,7 +191,7 @@ def test_one_line_tells_of_an_environment_without_a_layout(
     host: Host, caplog: pytest.LogCaptureFixture, layout: Any, env: str, expected: str
 ) -> None:
     env_args = {"map_name": "3m"} if env == "smax" else {"key": "rware:rware-tiny-2ag-v2"}
-    args = host_parts.make_args(host, "qmix_lim", env=env, env_args=env_args, buffer_cpu_only=True)
+    args = host_parts.make_args(host, "qmix_entity_lim", env=env, env_args=env_args, buffer_cpu_only=True)
     args.lim["layout"] = layout
     logger = SimpleNamespace(console_logger=logging.getLogger("declared"))
     with caplog.at_level(logging.INFO, logger="declared"):

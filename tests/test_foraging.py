@@ -204,7 +204,7 @@ def host() -> Host:
 )
 def test_every_masker_trains_on_foods_and_players(host: Host, key: str, masker: str) -> None:
     options = {"masker": masker, "rec_share": 1.0, "rec_weights": True, "lambda_aug": 0.1, **AT_ONCE}
-    args = host_parts.make_args(host, "qmix_lim", env_args={"key": key}, n_actions=6, lim=options)
+    args = host_parts.make_args(host, "qmix_entity_lim", env_args={"key": key}, n_actions=6, lim=options)
     learner = host_parts.make_learner(host, args, 15)
     batch = host_parts.make_batch(host, args, 6, obs_size=15)
     batch["obs"][:, :, 1] = torch.tensor(learner.agent.layout.unseen)
@@ -234,7 +234,7 @@ def test_saliency_is_of_what_stands_out_from_nothing_seen(host: Host) -> None:
     """Tokens out of sight have none, although their features are not zeros."""
     args = host_parts.make_args(
         host,
-        "qmix_lim",
+        "qmix_entity_lim",
         env_args={"key": NEAR},
         n_actions=6,
         lim={"masker": "value_saliency", "rec_share": 1.0, **AT_ONCE},

@@ -38,7 +38,7 @@ def host() -> Host:
     return host_parts.load_host("pymarlzooplus")
 
 
-def make_learner(host: Host, algorithm: str = "qmix_lim", hard: bool = False, **lim: Any) -> Any:
+def make_learner(host: Host, algorithm: str = "qmix_entity_lim", hard: bool = False, **lim: Any) -> Any:
     """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
     torch.manual_seed(0)
     where: dict[str, Any] = {

@@ -36,14 +36,16 @@ def host() -> Host:
 @pytest.fixture(scope="module")
 def run(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with random masks."""
-    folder = tmp_path_factory.mktemp("random") / "sacred/qmix_lim/3m/1"
-    save_run(host, folder, "qmix_lim", t_max=1000, env_args=ENV_ARGS)
+    folder = tmp_path_factory.mktemp("random") / "sacred/qmix_entity_lim/3m/1"
+    save_run(host, folder, "qmix_entity_lim", t_max=1000, env_args=ENV_ARGS)
     return folder.parents[3]
 
 
 def looked_at(host: Host, folder: Path, masker: str, **options: Any) -> Inspection:
     """An inspection of a run with ``masker``."""
-    run = save_run(host, folder / "run", "qmix_lim", env_args=ENV_ARGS, lim={"masker": masker, **options})
+    run = save_run(
+        host, folder / "run", "qmix_entity_lim", env_args=ENV_ARGS, lim={"masker": masker, **options}
+    )
     return inspect(run, seed=3, output=folder / "out")
 
 
@@ -85,7 +87,7 @@ def test_errors_are_those_of_hidden_tokens_whatever_a_run_reconstructs(
 
 
 def test_belief_reconstructs_what_is_hidden_and_what_is_not(host: Host, tmp_path: Path) -> None:
-    run = save_run(host, tmp_path / "run", "qmix_belief", env_args=ENV_ARGS)
+    run = save_run(host, tmp_path / "run", "qmix_lim", env_args=ENV_ARGS)
     seen = inspect(run, seed=3, output=tmp_path / "out")
     assert seen.mask_rate[seen.is_visible].mean().item() == pytest.approx(0.5, abs=0.06)
     assert torch.equal(~seen.error.isnan(), seen.is_visible)
@@ -153,7 +155,7 @@ def test_files_of_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureF
         texts[name] = (tmp_path / name / "inspect.csv").read_text()
     assert texts["one"] == texts["again"] != texts["other"]
     told = capsys.readouterr().out
-    assert "qmix_lim/3m/seed_1, step 1,000: battle of seed 5, " in told
+    assert "qmix_entity_lim/3m/seed_1, step 1,000: battle of seed 5, " in told
     assert "ally: " in told and "enemy: " in told
     rows = list(csv.DictReader(texts["one"].splitlines()))
     n_steps = int(rows[-1]["time_step"]) + 1
@@ -187,7 +189,7 @@ def test_runs_that_cannot_be_inspected(
     for algorithm in ("qmix_entity", "qmix"):
         fails(save_run(host, tmp_path / algorithm, algorithm), "was trained with lim.autoencoder=none")
     copy = tmp_path / "copy"
-    shutil.copytree(run / "sacred/qmix_lim/3m/1", copy)
+    shutil.copytree(run / "sacred/qmix_entity_lim/3m/1", copy)
     autoencoder = copy / "models/1000/autoencoder.th"
     autoencoder.write_bytes(b"cut off")
     fails(copy, "models/1000 is damaged")

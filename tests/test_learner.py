@@ -21,7 +21,7 @@ def host() -> Host:
     return host_parts.load_host("pymarlzooplus")
 
 
-def smax_learner(host: Host, algorithm: str = "qmix_lim", mixer: str = "qmix", **lim: Any) -> Any:
+def smax_learner(host: Host, algorithm: str = "qmix_entity_lim", mixer: str = "qmix", **lim: Any) -> Any:
     """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
     torch.manual_seed(0)
     overrides = {"env_args": {"map_name": "3m"}, "n_actions": SMAX_3M_ACTIONS, "lim": lim}
@@ -191,7 +191,7 @@ def test_mistakes_are_found_before_an_environment_is_built(
     built: list[Any] = []
     for name in ("gymma", "smax"):
         monkeypatch.setitem(host.module("envs").REGISTRY, name, lambda **kwargs: built.append(kwargs))
-    args = host_parts.make_args(host, "qmix_lim", **({"env": "gymma"} | overrides))
+    args = host_parts.make_args(host, "qmix_entity_lim", **({"env": "gymma"} | overrides))
     for runner in ("vector", "episode"):
         with pytest.raises(LimaskError) as caught:
             host.module("runners").REGISTRY[runner](args=args, logger=host_parts.RecordingLogger())

@@ -27,9 +27,9 @@ def recorded_hints(learner: Any) -> list[Any]:
     seen: list[Any] = []
     loss = learner.reconstruction.loss
 
-    def recording(inputs: torch.Tensor, packing: Packing, hints: Any) -> Any:
+    def recording(inputs: torch.Tensor, packing: Packing, hints: Any, state: torch.Tensor) -> Any:
         seen.append((inputs, packing, hints))
-        return loss(inputs, packing, hints)
+        return loss(inputs, packing, hints, state)
 
     learner.reconstruction.loss = recording
     return seen
@@ -51,7 +51,7 @@ def test_agents_td_errors_step_by_step(host: Host, credit: str, mixer: str | Non
     options: dict[str, Any] = {"masker": "td_threshold", "credit": credit, "rec_share": 0.5, **AT_ONCE}
     torch.manual_seed(0)
     overrides = {"env_args": {"map_name": "3m"}, "n_actions": 8, "lim": options, "mixer": mixer}
-    args = host_parts.make_args(host, "qmix_lim", env="smax", **overrides)
+    args = host_parts.make_args(host, "qmix_entity_lim", env="smax", **overrides)
     args.lim["td_lambda"] = 0.0
     learner = host_parts.make_learner(host, args, 75)
     batch = smax_batch(host, learner, n_episodes=6)

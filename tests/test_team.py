@@ -359,8 +359,8 @@ def test_checkpoint_restores_everything(host: Host, algorithm: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("written", "read", "words"),
     [
-        ("qmix_ma2e", "qmix_lim", "lim.autoencoder='team', and this run has lim.autoencoder='entity'"),
-        ("qmix_lim", "qmix_ma2e", "lim.autoencoder='entity', and this run has lim.autoencoder='team'"),
+        ("qmix_ma2e", "qmix_entity_lim", "lim.autoencoder='team', and this run has lim.autoencoder='entity'"),
+        ("qmix_entity_lim", "qmix_ma2e", "lim.autoencoder='entity', and this run has lim.autoencoder='team'"),
         ("qmix_ma2e", "qmix_fc", "lim.autoencoder='team', and this run has lim.autoencoder='none'"),
         (
             "qmix_ma2e",

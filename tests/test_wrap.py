@@ -146,6 +146,7 @@ def test_maskers_beside_agents_with_q_values(host: Host, masker: str) -> None:
 def test_td_errors_are_those_of_independent_learners(host: Host) -> None:
     """The same agent in ``lim_learner``, which is tested step by step elsewhere."""
     options = {"masker": "td_threshold", "rec_share": 1.0, "td_lambda": 0.0, **AT_ONCE}
+    options |= {"autoencoder": "entity", "rec_targets": "own"}
     theirs, ours = (smax_learner(host, name, **options) for name in ("iql_lim", "qplex_lim"))
     ours.agent.load_state_dict(theirs.agent.state_dict())
     ours.target_mac.load_state(theirs.target_mac)
@@ -226,11 +227,11 @@ def test_what_cannot_go_beside_a_hosts_loss_is_refused_before_an_environment_is_
     [
         ("iql_lim", {"common_reward": False}, ("common_reward=False", "EPyMARL")),
         (
-            "qmix_lim",
+            "qmix_entity_lim",
             {"learner": "lim_qatten"},
             ("learner='lim_qatten'", "lim_dmaq_qatten_learner", "lim_learner"),
         ),
-        ("qmix_lim", {"standardise_returns": True}, ("standardise_returns=True",)),
+        ("qmix_entity_lim", {"standardise_returns": True}, ("standardise_returns=True",)),
     ],
 )
 def test_options_of_the_host_are_refused_before_an_environment_is_built(
@@ -279,7 +280,7 @@ def test_result_wanted_for_the_whole_batch_is_not_lost_silently(host: Host) -> N
         lim = {"td_lambda": 0.0, "minibatches": minibatches}
         env = {"env": "smax", "env_args": {"map_name": "3m"}}
         return host_parts.make_learner(
-            host, host_parts.make_args(host, "qmix_lim", lim=lim, **env, **options), 75
+            host, host_parts.make_args(host, "qmix_entity_lim", lim=lim, **env, **options), 75
         )
 
     learner, whole = prioritised(2), prioritised(1)

@@ -116,7 +116,7 @@ def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
 
 def _check_autoencoder(run: TrainedRun) -> None:
     autoencoder = run.config.get("lim", {}).get("autoencoder", "none")
-    if autoencoder not in ("entity", "belief"):
+    if autoencoder not in ("auto", "entity", "belief"):
         raise LimaskError(
             f"{run.folder} was trained with lim.autoencoder={autoencoder}, and hides and reconstructs no "
             "entities; inspect a run with lim.autoencoder=entity or belief"

@@ -91,11 +91,13 @@ def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
     for shape in [LBF, *map(hosted.smax_shape, effort.maps)]:
         stock = build(host, "qmix", shape)
         parity = build(host, "qmix_fc", shape, lim=PARITY)
-        arms = {"parity": parity, "qmix_entity": build(host, "qmix_entity", shape)}
-        arms["qmix_lim"] = build(host, "qmix_lim", shape)
+        ours = ("qmix_entity", "qmix_entity_lim", "qmix_lim")
+        arms = {"parity": parity, **{name: build(host, name, shape) for name in ours}}
         if shape.name == "2s3z" and not effort.is_quick:
             arms |= {
-                f"qmix_lim masker={masker}": build(host, "qmix_lim", shape, lim={"masker": masker})
+                f"qmix_entity_lim masker={masker}": build(
+                    host, "qmix_entity_lim", shape, lim={"masker": masker}
+                )
                 for masker in MASKERS
             }
             arms |= {f"{name} acting=True": build(host, name, shape, lim=_TRAINED) for name in _INFERRING}
@@ -121,7 +123,7 @@ def _update(arm: Arm, batch: Any) -> float:
 
 
 #: Arms whose autoencoders take part in acting; what is pretrained and tuned at the beginning is frozen here.
-_INFERRING = ("qmix_ma2e", "qmix_li_ma2e", "qmix_belief")
+_INFERRING = ("qmix_ma2e", "qmix_li_ma2e")
 _TRAINED = {"pretrain_updates": 0, "finetune_calls": 0}
 
 

@@ -196,7 +196,7 @@ class Host(ABC):
         obs_size = input_size - spec.input_size(0)
         layout = layouts.resolve(config, args.env, self.layout_args(args), obs_size)
         layout.check_team(args.n_agents, args.n_actions)
-        return LimAgent(spec, config, layout)
+        return LimAgent(spec, config.on_layout(layout.kinds), layout)
 
 
 class _WithoutExit:

@@ -59,10 +59,9 @@ def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> La
         layout: Layout | None = declared_layout(config.layout)
     else:
         layout = REGISTRY[name](env_args) if name in REGISTRY else None
-    if layout is None:
-        config.check_layout(name, frozenset())
-    else:
-        config.check_layout(name, layout.kinds, layout.targets)
+    kinds = layout.kinds if layout else frozenset()
+    targets = layout.targets if layout else frozenset({"own"})
+    config.on_layout(kinds).check_layout(name, kinds, targets)
     return layout
 
 
