@@ -378,6 +378,16 @@ def test_layout_that_cannot_carry_targets_or_inferences_is_refused(
 BOTH = frozenset({"ally", "enemy"})
 
 
+def test_auto_is_a_belief_where_there_are_entities() -> None:
+    auto = LimConfig.from_block({"autoencoder": "auto", "rec_targets": "auto"})
+    assert [auto.on_layout(kinds).autoencoder for kinds in (BOTH, frozenset())] == ["belief", "entity"]
+    auto.on_layout(frozenset()).check_layout("flat", frozenset())
+    plain = LimConfig.from_block({"autoencoder": "none", "masker": "none", "lambda_rec": 0})
+    assert plain.on_layout(BOTH) is plain
+    assert "lim.autoencoder='auto'" in refusal({"autoencoder": "auto", "lambda_rec": 0})
+    assert "lim.autoencoder='auto'" in refusal({"autoencoder": "auto", "use_inference": True})
+
+
 @pytest.mark.parametrize(
     ("options", "kinds", "remedy"),
     [
