@@ -161,7 +161,18 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
     assert old.command(old.runs()[0], Path("out"))[:9] == [*command[:8], "--compat"]
 
 
-@pytest.mark.parametrize(("name", "n_runs"), [("demo", 3), ("headroom", 42), ("smoke", 12), ("pilot", 30)])
+@pytest.mark.parametrize(
+    ("name", "n_runs"),
+    [
+        ("demo", 3),
+        ("headroom", 15),
+        ("in_sight", 6),
+        ("masking", 21),
+        ("methods", 30),
+        ("pilot", 30),
+        ("smoke", 12),
+    ],
+)
 def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
     campaign = read_campaign(Path(name))
     assert campaign == read_campaign(resources.config_dir() / f"campaigns/{name}.yaml")
