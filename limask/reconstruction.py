@@ -118,7 +118,8 @@ class Reconstruction:
         q_values, states = self._encode(hidden_view, packing)
         candidates = is_visible & self.is_hideable
         is_scored = candidates if self.scores_all else is_hidden
-        truth = self._truth(obs, is_visible, is_scored, packing.pack(state))
+        known = packing.pack(state) if self.targets == "state" else None
+        truth = self._truth(obs, is_visible, is_scored, known)
         weights = (
             packing.pack(hints.saliency) if self.config.rec_weights and hints.saliency is not None else None
         )
@@ -134,13 +135,17 @@ class Reconstruction:
             return self.agent.sequence(view, packing.counts)
 
     def _truth(
-        self, obs: torch.Tensor, is_visible: torch.Tensor, is_scored: torch.Tensor, state: torch.Tensor
+        self,
+        obs: torch.Tensor,
+        is_visible: torch.Tensor,
+        is_scored: torch.Tensor,
+        state: torch.Tensor | None,
     ) -> Truth:
         """What is known of observations (M, N, O) of which the tokens in ``is_scored`` are reconstructed, and
-        of the tokens that others, or the states (M, S), know of."""
+        of the tokens that teammates, or the states (M, S) where they are given, know of."""
         if self.targets == "own":
             return Truth(obs, is_scored)
-        if self.targets == "team":
+        if state is None:
             told = tell(obs, self.layout)
         else:
             told = tell_from_state(state, obs.shape[1], self.layout)

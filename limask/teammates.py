@@ -44,11 +44,10 @@ def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
     n_units = n_agents + sum(g.count for g in layout.groups if g.kind == "enemy")
     units = state[..., : n_units * width].unflatten(-1, (n_units, width))
     origin = units[..., [frame.in_state.index(name) for name in frame.origin]]
-    types = [frame.in_state.index(f"unit_type_{i}") for i in range(len(frame.sights))]
-    sights = units[..., :n_agents, types] @ torch.tensor(frame.sights, dtype=state.dtype, device=state.device)
-    # (..., N, U, 2); the dead, who are of no type, see nothing anyway.
-    away = origin.unsqueeze(-3) - origin[..., :n_agents, :].unsqueeze(-2)
-    away = away / sights.masked_fill(sights == 0, 1.0)[..., None, None]
+    away = origin.unsqueeze(-3) - origin[..., :n_agents, :].unsqueeze(-2)  # (..., N, U, 2)
+    sights = _sights({"own": units[..., :n_agents, None, :]}, layout, frame)
+    if sights is not None:
+        away = away / sights.unsqueeze(-2)
     is_alive = tokens.is_shown(units)
     is_watching = is_alive[..., :n_agents].unsqueeze(-1)
     is_pair = is_watching & is_alive.unsqueeze(-2)

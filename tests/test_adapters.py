@@ -75,9 +75,7 @@ def test_nq_learner_with_and_without_a_mixer() -> None:
         assert (made.mixer, made.target_mixer, made.args.mixer) == (built, built, mixer)
 
 
-@pytest.mark.parametrize(
-    ("given", "state_width", "size"), [(None, 8, 8), (False, 8, 8), (6, 8, 6), (6, 0, 6)]
-)
+@pytest.mark.parametrize(("given", "state_width", "size"), [(None, 8, 8), (True, 8, 8), (6, 8, 8), (6, 0, 6)])
 def test_qatten_is_told_the_width_of_an_agent_in_the_state(given: Any, state_width: int, size: int) -> None:
     layout = Layout("smax", (), state_width=state_width)
     args = SimpleNamespace(mixer="qatten", env="smax", agent_own_state_size=given)
@@ -87,8 +85,9 @@ def test_qatten_is_told_the_width_of_an_agent_in_the_state(given: Any, state_wid
 
 def test_qatten_without_an_agents_place_in_the_state_is_refused() -> None:
     mac = SimpleNamespace(agent=SimpleNamespace(layout=Layout("lbf", ())))
+    args = SimpleNamespace(mixer="qatten", env="gymma", agent_own_state_size=True)
     with pytest.raises(LimaskError, match="mixer='qatten' with env='gymma'.*'lbf' does not tell.*mixer=qmix"):
-        _with_every_mixer(NqLearner)(mac, None, None, SimpleNamespace(mixer="qatten", env="gymma"))
+        _with_every_mixer(NqLearner)(mac, None, None, args)
 
 
 MAP = {"n_agents": 3, "n_enemies": 4, "a_race": "P", "b_race": "T", "unit_type_bits": 0, "map_type": "x"}

@@ -173,7 +173,7 @@ def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -
     obs, layout = inputs[..., :OBS], team.agent.layout
     is_visible = tokens.visibility(obs, layout)
     is_hidden = is_visible & (torch.rand(is_visible.shape) < 0.3) & tokens.hideable(layout)
-    truth = team.reconstruction._truth(obs, is_visible, is_hidden, state=obs)
+    truth = team.reconstruction._truth(obs, is_visible, is_hidden, state=None)
     told = tell(obs, layout)
     assert truth.is_unseen.sum() > 50
     assert torch.equal(truth.is_unseen, told.is_token & ~is_visible)
@@ -184,7 +184,7 @@ def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -
     # A teammate that only itself sees does not tell how it moved last.
     parts = tokens.split(truth.is_known, layout)["ally"][truth.is_unseen[..., :2]]
     assert set(parts.sum(dim=-1).tolist()) == {13, 10}
-    assert own.reconstruction._truth(obs, is_visible, is_hidden, state=obs) == (obs, is_hidden, None, None)
+    assert own.reconstruction._truth(obs, is_visible, is_hidden, state=None) == (obs, is_hidden, None, None)
     for learner in (own, team):
         learner.train(make_batch(host, learner), 0, 0)
     for key in ("mask_rate", "mask_rate_ally", "mask_rate_enemy", "mask_entropy", "loss"):

@@ -27,9 +27,7 @@ REWARD_SCALE = 10.0
 EXTRA_SCENARIOS: Mapping[str, tuple[tuple[int, ...], int, int, bool]] = {
     "3s_vs_3z": ((2,) * 3 + (3,) * 3, 3, 3, False),
     "3s_vs_4z": ((2,) * 3 + (3,) * 4, 3, 4, False),
-    "2m": ((0,) * 4, 2, 2, False),
     "4m": ((0,) * 8, 4, 4, False),
-    "2s2z": ((2, 2, 3, 3) * 2, 4, 4, False),
     "3m_spread": ((0,) * 6, 3, 3, True),
     "5m_spread": ((0,) * 10, 5, 5, True),
     "2s3z_spread": ((2, 2, 3, 3, 3) * 2, 5, 5, True),

@@ -87,8 +87,9 @@ def _own_state_size(layout: Layout, args: Any) -> int:
     Raises:
         LimaskError: nothing is known of the state.
     """
-    # The hosts put it there for their own StarCraft environments.
-    size = int(getattr(args, "agent_own_state_size", None) or layout.state_width)
+    # The hosts put a size there for their own StarCraft environments; in their configs it is True.
+    given = getattr(args, "agent_own_state_size", None)
+    size = layout.state_width or (given if type(given) is int else 0)
     if not size:
         raise LimaskError(
             f"mixer='qatten' with env={args.env!r}: it reads each agent's features where the state begins, "

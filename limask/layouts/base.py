@@ -54,7 +54,7 @@ class Frame:
         distance: feature with the length of ``place``, or None.
         within_sight: features that are 0 for whoever is out of sight.
         in_state: features of each unit in the global state, which begins with the agents' and then the
-            enemies', named and scaled as in the own token; none where the state is not known like that.
+            enemies', as in the own token; none where the state is not known like that.
     """
 
     place: tuple[str, str]
