@@ -1,7 +1,7 @@
 """The agent: trunk, GRU, Q head; one time step for acting, whole episodes for learning.
 
 Axes: R rows (episodes × agents, or filled steps × agents, agents fastest), M filled steps, N agents, D input
-features, H hidden size, A actions, P features of inferences.
+features, H hidden size, W width of a belief, A actions, P features of inferences.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class LimAgent(nn.Module):
             self.join = Joined(layout.hideable_size, hidden_dim)
 
     def init_hidden(self) -> torch.Tensor:
-        """Zeros (1, H), or (1, 2 H) with a belief's own state behind the agent's, on the agent's device."""
-        n_states = 2 if isinstance(self.autoencoder, BeliefAutoencoder) else 1
-        return next(self.parameters()).new_zeros(1, n_states * self.spec.hidden_dim)
+        """Zeros (1, H), or (1, H + W) with a belief's own state behind the agent's, on the agent's device."""
+        width = self.autoencoder.width if isinstance(self.autoencoder, BeliefAutoencoder) else 0
+        return next(self.parameters()).new_zeros(1, self.spec.hidden_dim + width)
 
     def q_parameters(self) -> list[nn.Parameter]:
         """What Q-learning trains: all but an autoencoder inside the agent."""
@@ -80,7 +80,8 @@ class LimAgent(nn.Module):
         ``init_hidden`` for H."""
         if not isinstance(self.autoencoder, BeliefAutoencoder):
             return self._step(inputs, hidden)
-        hidden, belief = hidden.reshape(-1, 2 * self.spec.hidden_dim).chunk(2, dim=1)
+        sizes = [self.spec.hidden_dim, self.autoencoder.width]
+        hidden, belief = hidden.reshape(-1, sum(sizes)).split(sizes, dim=1)
         inferred, belief = self.autoencoder.step(inputs, belief)
         q_values, hidden = self._step(torch.cat([inputs, inferred], dim=1), hidden)
         return q_values, torch.cat([hidden, belief], dim=1)

@@ -26,7 +26,7 @@ class LimMac:
     latest: Any = None
 
     def init_hidden(self, batch_size: int) -> None:
-        """Zero hidden states (B, N, H or 2 H) at the start of ``batch_size`` episodes."""
+        """Zero hidden states (B, N, H or H + W) at the start of ``batch_size`` episodes."""
         self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:

@@ -131,7 +131,7 @@ class LimLearner(Checkpoints):
         grad_norm = nn.utils.clip_grad_norm_(self.params, self.args.grad_norm_clip)
         stats = self._td_stats(td) | {"grad_norm": grad_norm}
         if self.reconstruction is not None and self.config.lambda_rec + self.config.lambda_aug > 0:
-            stats |= self._reconstruct(self.reconstruction, batch, packing, td, t_env)
+            stats |= self._reconstruct(self.reconstruction, batch, packing, inputs, td, t_env)
         elif self.team is not None and self.team.schedule.phase == "joint":
             is_asked = "td_error" in self.team.needs(t_env)
             errors = signals.by_step(packing, self._agent_errors(batch, packing, td)) if is_asked else None
@@ -141,14 +141,20 @@ class LimLearner(Checkpoints):
         return stats
 
     def _reconstruct(
-        self, reconstruction: Reconstruction, batch: Any, packing: Packing, td: TdLoss, t_env: int
+        self,
+        reconstruction: Reconstruction,
+        batch: Any,
+        packing: Packing,
+        inputs: torch.Tensor,
+        td: TdLoss,
+        t_env: int,
     ) -> dict[str, torch.Tensor]:
         """Add to the gradients those of the first of the sampled episodes, which come in random order, with
         tokens hidden; returns what is to be logged."""
         n_episodes = max(1, round(self.config.rec_share * batch.batch_size))
         part = batch[:n_episodes]
         inner = Packing(part["filled"].squeeze(-1).bool())
-        inputs = self.mac.sequence_inputs(part, inner)
+        inputs = inputs.index_select(0, packing.rows_of_first(n_episodes))
         needs = reconstruction.needs(t_env)
         td_error = None
         if "td_error" in needs:

@@ -35,6 +35,10 @@ class Packing:
         self.starts = has_next.nonzero().squeeze(1)
         self.ends = offsets[steps[self.starts] + 1] + ranks[self.starts]
 
+    def rows_of_first(self, n_episodes: int) -> torch.Tensor:
+        """Packed indices of the steps of the first ``n_episodes``, in the order of their own ``Packing``."""
+        return (self.index < n_episodes * self.shape[1]).nonzero().squeeze(1)
+
     def pack(self, values: torch.Tensor) -> torch.Tensor:
         """(B, T, …) → (M, …)."""
         return values.flatten(0, 1).index_select(0, self.index)

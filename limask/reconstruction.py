@@ -15,7 +15,7 @@ from torch import nn
 from limask import masking, tokens
 from limask.agent import LimAgent
 from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder
-from limask.autoencoder.entity import Scored
+from limask.autoencoder.losses import Scored
 from limask.layouts import token_starts
 from limask.packing import Packing
 from limask.teammates import tell, tell_from_state
@@ -167,7 +167,7 @@ class Reconstruction:
             parts = tokens.split(truth.is_known, self.layout).values()
             is_whole = torch.cat([part.all(dim=-1) for part in parts], dim=-1)
             truth = truth._replace(is_scored=truth.is_scored & is_whole)
-        assert self.teacher is not None
+        assert self.teacher is not None and isinstance(self.decoder, EntityAutoencoder)
         with torch.no_grad():
             embedded = self.teacher.fc1(torch.cat([truth.obs, rest], dim=-1).flatten(0, 1)).entities
         return self.decoder.score(states, embedded, truth.is_scored, weights), truth

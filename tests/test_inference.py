@@ -326,11 +326,15 @@ def test_only_what_is_not_visible_is_inferred(host: Host, mode: str) -> None:
     obs = torch.rand(5, OBS) + 0.1
     is_hidden = torch.zeros(5, layout.n_tokens, dtype=torch.bool)
     is_hidden[2, 3] = True  # an enemy
-    hidden = torch.randn(5, learner.agent.spec.hidden_dim)
+    hidden = torch.randn(5, decoder.from_hidden.in_features)
     inferred = decoder.infer(hidden, tokens.hide(obs, is_hidden, layout))
     size = layout.group("enemy").width
-    decoded = torch.relu(decoder.from_hidden(hidden[2]) + decoder.queries[3])
-    expected = decoder.to_features["enemy"](decoded)
+    if mode.startswith("belief"):
+        everything = decoder.to_features(torch.relu(decoder.from_hidden(hidden[2])))
+        expected = everything[3 * size : 4 * size]
+    else:
+        decoded = torch.relu(decoder.from_hidden(hidden[2]) + decoder.queries[3])
+        expected = decoder.to_features["enemy"](decoded)
     assert inferred.shape == (5, layout.hideable_size) == (5, 5 * size)
     torch.testing.assert_close(inferred[2, 3 * size : 4 * size], expected)
     inferred[2, 3 * size : 4 * size] = 0

@@ -8,24 +8,17 @@ hidden.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import nn
 
 from limask import tokens
-from limask.autoencoder.losses import Standardiser, mean_squared
+from limask.autoencoder.losses import Scored, Standardiser, mean_squared
 from limask.layouts import Layout, token_starts
 
 #: Tokens after which a drifting latent target begins to be forgotten: some twenty updates' worth.
 LATENT_HORIZON = 1e5
-
-
-class Scored(NamedTuple):
-    """``loss``, a scalar, and each scored token's mean squared ``error`` (..., K), zero for the others."""
-
-    loss: torch.Tensor
-    error: torch.Tensor
 
 
 class EntityAutoencoder(nn.Module):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+
+class Scored(NamedTuple):
+    """``loss``, a scalar, and each scored token's mean squared ``error`` (..., K), zero for the others."""
+
+    loss: torch.Tensor
+    error: torch.Tensor
 
 
 class Standardiser(nn.Module):
