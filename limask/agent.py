@@ -93,7 +93,7 @@ class LimAgent(nn.Module):
             hidden = self.rnn(x, hidden.reshape(-1, self.spec.hidden_dim))
         else:
             hidden = torch.relu(self.rnn(x))
-        return self.fc2(self._joined(hidden, inputs), encoded.entities), hidden
+        return self.fc2(self._joined(hidden, inputs), encoded), hidden
 
     def _joined(self, hidden: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
         """Hidden states (R, H) for the head, with what is inferred from them where it is used."""
@@ -123,5 +123,5 @@ class LimAgent(nn.Module):
             hidden = packed_gru(self.rnn, x, [count * n_agents for count in counts])
         else:
             hidden = torch.relu(self.rnn(x))
-        q = self.fc2(self._joined(hidden, rows), encoded.entities)
+        q = self.fc2(self._joined(hidden, rows), encoded)
         return q.view(n_rows, n_agents, -1), hidden.view(n_rows, n_agents, -1)

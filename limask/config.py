@@ -87,7 +87,7 @@ class LimConfig:
         lambda_aug: weight of the TD loss of the hidden view.
         rec_share: share of the sampled episodes that the reconstruction loss is computed on, at least one.
         detach_trunk: whether the reconstruction loss trains the decoder only.
-        decoder_dim: hidden width of the decoder.
+        decoder_dim: hidden width of the decoder, or of all networks of autoencoder ``belief``.
         decoder_lr: learning rate of the Adam of the decoder, or of all of autoencoder ``belief``, or of the
             SGD of autoencoder ``team``.
         window: last time steps that autoencoder ``team`` sees, the present one included.

@@ -12,13 +12,14 @@ H hidden size, F width of an entity's embedding, A actions.
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import torch
 from torch import nn
 
 from limask import tokens
 from limask.layouts import Layout, TokenGroup
-from limask.trunks import AgentSpec, Encoded
+from limask.trunks import AgentSpec, Encoded, Inferred
 
 
 def entity_dim(spec: AgentSpec) -> int:
@@ -103,14 +104,24 @@ class EntityTrunk(nn.Module):
             group.kind: torch.relu_(self.embed[group.kind](part))
             for group, part in zip(self.groups, token.split(self.counts, dim=1), strict=True)
         }
-        if self.infers:
-            parts = inferred.split([group.size for group in self.groups], dim=1)
-            for group, part in zip(self.groups, parts, strict=True):
-                by_token = part.unflatten(1, (group.count, group.width))
-                entities[group.kind] = entities[group.kind] + self.embed_inferred[group.kind](by_token)
         own = extended.index_select(1, self.own_columns)
-        pooled = [embedding.sum(dim=1) for embedding in entities.values()]
-        return Encoded(self.mix(torch.cat([own, *pooled], dim=1)), entities)
+        pooled = {kind: embedding.sum(dim=1) for kind, embedding in entities.items()}
+        unseen = self._inferred(inferred) if self.infers else {}
+        for kind, (features, weight) in unseen.items():
+            pooled[kind] = torch.addmm(pooled[kind], features.sum(dim=1), weight.t())
+        return Encoded(self.mix(torch.cat([own, *pooled.values()], dim=1)), entities, unseen)
+
+    def _inferred(self, inferred: torch.Tensor) -> dict[str, Inferred]:
+        """Inferences (R, P) by kind."""
+        parts = inferred.split([group.size for group in self.groups], dim=1)
+        # Torch's sums and small products over slices take several times as long as a copy of these.
+        return {
+            group.kind: Inferred(
+                part.contiguous().view(-1, group.count, group.width),
+                cast(nn.Linear, self.embed_inferred[group.kind]).weight,
+            )
+            for group, part in zip(self.groups, parts, strict=True)
+        }
 
 
 class _Columns:
@@ -181,14 +192,15 @@ class EntityHead(nn.Module):
         self.sizes = [self.n_plain] + [aim] * len(self.targets)
         self.linear = nn.Linear(spec.hidden_dim, sum(self.sizes))
 
-    def forward(self, hidden: torch.Tensor, entities: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Hidden states (R, H) and embeddings (R, K, F) → Q-values (R, A)."""
+    def forward(self, hidden: torch.Tensor, encoded: Encoded) -> torch.Tensor:
+        """Hidden states (R, H) and what the trunk made of the same rows → Q-values (R, A)."""
         values = self.linear(hidden)
         if not self.targets:
             return values  # itself, not a view: hosts write into a policy's logits
         q_plain, *aims = values.split(self.sizes, dim=1)
         q_aimed, *q_heal = (
-            _aim_at(entities[kind], aim) for kind, aim in zip(self.targets, aims, strict=True)
+            _aim_at(encoded.entities[kind], aim, encoded.inferred.get(kind))
+            for kind, aim in zip(self.targets, aims, strict=True)
         )
         if q_heal:
             n_teams = q_aimed.shape[0] // self.spec.n_agents
@@ -199,9 +211,14 @@ class EntityHead(nn.Module):
         return torch.cat([q_plain, q_aimed], dim=1)
 
 
-def _aim_at(entities: torch.Tensor, aim: torch.Tensor) -> torch.Tensor:
+def _aim_at(entities: torch.Tensor, aim: torch.Tensor, inferred: Inferred | None) -> torch.Tensor:
     """Embeddings (R, K, F), and weights followed by a shared value (R, F + 1) → values (R, K)."""
-    return torch.bmm(entities, aim[:, :-1].unsqueeze(-1)).squeeze(-1) + aim[:, -1:]
+    weights, shared = aim[:, :-1], aim[:, -1:]
+    values = torch.bmm(entities, weights.unsqueeze(-1)).squeeze(-1) + shared
+    if inferred is None:
+        return values
+    by_feature = weights @ inferred.weight  # a · (V u) = (a · V) u
+    return values + torch.bmm(inferred.features, by_feature.unsqueeze(-1)).squeeze(-1)
 
 
 def n_plain_actions(spec: AgentSpec, layout: Layout) -> int:

@@ -150,9 +150,8 @@ class Reconstruction:
         else:
             told = tell_from_state(state, obs.shape[1], self.layout)
         is_unseen = told.is_token & ~is_visible
-        # Tokens that are not visible are zeros.
-        is_shown = tokens.hide(torch.ones_like(obs), ~is_visible, self.layout) > 0
-        obs = obs + tokens.hide(told.obs, is_visible, self.layout)
+        is_shown = tokens.features_of(is_visible, self.layout, obs.dtype) > 0
+        obs = torch.where(is_shown, obs, told.obs)
         return Truth(obs, is_scored | is_unseen, is_unseen, told.is_feature | is_shown)
 
     def _score(

@@ -1,6 +1,7 @@
 """Flat observation ↔ tokens, both ways.
 
-Axes: ``...`` any leading axes (episodes B, time steps T, agents N), K tokens, O features of an observation.
+Axes: ``...`` any leading axes (episodes B, time steps T, agents N), K tokens, O features of an observation,
+P of those of its tokens that may be hidden.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import functools
 
 import torch
 
-from limask.layouts import Layout, token_starts
+from limask.layouts import Layout
 
 
 def split(obs: torch.Tensor, layout: Layout) -> dict[str, torch.Tensor]:
@@ -34,8 +35,8 @@ def visibility(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
     """
     if not layout.has_entities:
         return torch.ones((*obs.shape[:-1], layout.n_tokens), dtype=torch.bool, device=obs.device)
-    obs = above_unseen(obs, layout)
-    return torch.cat([is_shown(tokens) for tokens in split(obs, layout).values()], dim=-1)
+    # Sums of sizes are zero for zeros alone, and one product makes all of them.
+    return above_unseen(obs, layout).abs() @ by_token(layout, obs.device, obs.dtype) > 0
 
 
 def is_shown(tokens: torch.Tensor) -> torch.Tensor:
@@ -50,14 +51,27 @@ def hideable(layout: Layout, device: torch.device | str = "cpu") -> torch.Tensor
     return torch.tensor(flags, device=device)
 
 
+def hideable_features(values: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Of values of all features (..., O) those of the tokens that a masker may hide, (..., P)."""
+    parts = values.split([group.size for group in layout.groups], dim=-1)
+    kept = [part for group, part in zip(layout.groups, parts, strict=True) if group.is_hideable]
+    return torch.cat(kept, dim=-1)
+
+
 def hide(obs: torch.Tensor, is_hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Observations (..., O) with the tokens in ``is_hidden`` (..., K; True = hidden) set to zero, or whatever
     the environment shows of an entity out of sight: the hidden view is an observation that the agent might
     really have had."""
-    is_gone = is_hidden.index_select(-1, _token_of_feature(layout, obs.device))
+    kept = features_of(~is_hidden, layout, obs.dtype)
     if not layout.unseen:
-        return obs.masked_fill(is_gone, 0.0)
-    return torch.where(is_gone, _unseen(layout, obs.device).to(obs.dtype), obs)
+        return obs * kept
+    return torch.where(kept > 0, obs, _unseen(layout, obs.device).to(obs.dtype))
+
+
+def features_of(is_token: torch.Tensor, layout: Layout, dtype: torch.dtype) -> torch.Tensor:
+    """Flags of tokens (..., K) bool → 1 for each of their features and 0 for the others, (..., O)."""
+    # A product with zeros and ones: several times as fast as picking columns.
+    return is_token.to(dtype) @ by_token(layout, is_token.device, dtype).t()
 
 
 def above_unseen(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -71,14 +85,12 @@ def _unseen(layout: Layout, device: torch.device) -> torch.Tensor:
 
 
 @functools.cache
-def _token_of_feature(layout: Layout, device: torch.device) -> torch.Tensor:
-    """The token that each feature of an observation belongs to: (O,) integers."""
-    starts = token_starts(layout)
-    tokens = [
-        start + k for group, start in zip(layout.groups, starts, strict=True) for k in range(group.count)
-    ]
+def by_token(
+    layout: Layout, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """One where a feature of an observation belongs to a token: (O, K)."""
     widths = [group.width for group in layout.groups for _ in range(group.count)]
-    return torch.tensor(tokens).repeat_interleave(torch.tensor(widths)).to(device)
+    return torch.block_diag(*(torch.ones(width, 1) for width in widths)).to(device, dtype)
 
 
 def teammate_slots(n_agents: int, device: torch.device | str = "cpu") -> torch.Tensor:

@@ -10,6 +10,8 @@ A actions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -44,12 +46,21 @@ class AgentSpec:
         return obs_size + self.has_last_action * self.n_actions + self.has_agent_id * self.n_agents
 
 
+class Inferred(NamedTuple):
+    """What is inferred of a kind's tokens, ``features`` (R, K, D), zeros of those that are shown; ``weight``
+    (F, D) embeds them. Nobody makes the products where their sum is wanted, or a product with them."""
+
+    features: torch.Tensor
+    weight: torch.Tensor
+
+
 class Encoded(NamedTuple):
-    """A trunk's output: ``features`` (R, H) before the activation, and by kind the ``entities``' embeddings
-    (R, K, F), which a head may need."""
+    """A trunk's output: ``features`` (R, H) before the activation, and what a head may need by kind: the
+    ``entities``' embeddings (R, K, F), and what is ``inferred`` of them."""
 
     features: torch.Tensor
     entities: dict[str, torch.Tensor]
+    inferred: Mapping[str, Inferred] = MappingProxyType({})
 
 
 class FcTrunk(nn.Linear):
@@ -63,7 +74,7 @@ class FcTrunk(nn.Linear):
 class FcHead(nn.Linear):
     """One linear layer, as in the hosts' RNN agent."""
 
-    def forward(self, hidden: torch.Tensor, entities: dict[str, torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, hidden: torch.Tensor, encoded: Encoded) -> torch.Tensor:  # type: ignore[override]
         """Hidden states (R, H) → Q-values (R, A)."""
         return super().forward(hidden)
 

@@ -235,7 +235,9 @@ def test_attack_value_depends_on_its_own_entity_beyond_the_pooled_state() -> Non
     changed = {"ally": encoded.entities["ally"], "enemy": encoded.entities["enemy"].clone()}
     changed["enemy"][:, 1] += 1
     hidden = torch.randn(N_AGENTS, 8).double()
-    difference = (agent.fc2(hidden, changed) - agent.fc2(hidden, encoded.entities)).abs().amax(dim=0)
+    difference = (
+        (agent.fc2(hidden, encoded._replace(entities=changed)) - agent.fc2(hidden, encoded)).abs().amax(dim=0)
+    )
     assert difference[FIRST_ATTACK + 1] > 1e-3
     difference[FIRST_ATTACK + 1] = 0
     assert difference.max() == 0
@@ -246,10 +248,11 @@ def test_healers_take_their_target_values_from_allies() -> None:
     spec = agent.spec
     assert MMM.healers == (3,)
     inputs = random_inputs(agent, spec.n_agents)
-    entities = agent.fc1(inputs).entities
+    encoded = agent.fc1(inputs)
     hidden = torch.randn(spec.n_agents, 8).double()
-    before = agent.fc2(hidden, entities)
-    after = agent.fc2(hidden, entities | {"ally": entities["ally"] + 1.0})
+    before = agent.fc2(hidden, encoded)
+    entities = encoded.entities | {"ally": encoded.entities["ally"] + 1.0}
+    after = agent.fc2(hidden, encoded._replace(entities=entities))
     moved = (after - before).abs() > 1e-9
     # Three allies of the healer (agent 3) are behind actions 6, 7 and 8; nobody else looks at allies here.
     assert moved.nonzero().tolist() == [[3, 6], [3, 7], [3, 8]]
@@ -260,13 +263,14 @@ def test_healer_in_the_middle_of_the_team_is_no_target_of_its_own() -> None:
     layout = dataclasses.replace(MMM, healers=(1,))
     agent = make_agent(layout)
     spec = agent.spec
-    entities = agent.fc1(random_inputs(agent, spec.n_agents)).entities
+    encoded = agent.fc1(random_inputs(agent, spec.n_agents))
     hidden = torch.randn(spec.n_agents, 8).double()
-    before = agent.fc2(hidden, entities)
+    before = agent.fc2(hidden, encoded)
     for token, named in enumerate((0, 2, 3)):
-        allies = entities["ally"].clone()
+        allies = encoded.entities["ally"].clone()
         allies[:, token] += 1.0
-        moved = (agent.fc2(hidden, entities | {"ally": allies}) - before).abs() > 1e-9
+        changed = encoded._replace(entities=encoded.entities | {"ally": allies})
+        moved = (agent.fc2(hidden, changed) - before).abs() > 1e-9
         assert moved.nonzero().tolist() == [[1, 6 + named]]
         # The trunk marks the token that the healer's last action aimed at.
         inputs = torch.zeros(spec.n_agents, spec.input_size(layout.obs_size)).double()

@@ -16,6 +16,7 @@ from limask.packing import Packing
 from limask.teammates import tell
 
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
+W = 48  # of a belief
 BELIEF = {"autoencoder": "belief", "rec_targets": "team", "lambda_rec": 1.0}
 
 #: Ways to reconstruct, by options of qmix_lim.
@@ -356,16 +357,16 @@ def test_target_networks_infer_as_the_agents_do(host: Host, mode: str, hard: boo
 
 
 def test_a_belief_has_a_state_of_its_own(host: Host) -> None:
-    learner = make_learner(host, **BELIEF)
+    learner = make_learner(host, **BELIEF, decoder_dim=W)
     learner.mac.init_hidden(4)
-    assert learner.mac.hidden_states.shape == (4, N, 2 * 64)
+    assert learner.mac.hidden_states.shape == (4, N, 64 + W)
     batch = make_batch(host, learner, 4)
     with torch.no_grad():
         learner.mac.forward(batch, 0)
         _, inputs = packed(learner, batch)
         belief = learner.agent.autoencoder
         inputs = learner.mac._build_inputs(batch, 0)
-        _, states = belief.step(inputs, torch.zeros(4 * N, 64))
+        _, states = belief.step(inputs, torch.zeros(4 * N, W))
     torch.testing.assert_close(learner.mac.hidden_states[:, 64:], states)
 
 

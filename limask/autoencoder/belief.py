@@ -15,7 +15,7 @@ from torch import nn
 from limask import tokens
 from limask.autoencoder.losses import Scored, Standardiser
 from limask.gru import packed_gru
-from limask.layouts import Layout, token_starts
+from limask.layouts import Layout
 from limask.trunks import AgentSpec
 
 
@@ -66,14 +66,16 @@ class BeliefDecoder(nn.Module):
         width: W, of the hidden states that are decoded, and of the layer between.
     """
 
+    by_token: torch.Tensor
+
     def __init__(self, layout: Layout, width: int) -> None:
         super().__init__()
-        self.layout = layout
-        starts = zip(layout.groups, token_starts(layout), strict=True)
-        self.groups = [(group, first) for group, first in starts if group.is_hideable]
+        self.layout, self.groups = layout, [group for group in layout.groups if group.is_hideable]
         self.from_hidden = nn.Linear(width, width)
         self.to_features = nn.Linear(width, layout.hideable_size)
-        self.standardisers = nn.ModuleDict({g.kind: Standardiser(g.width) for g, _ in self.groups})
+        self.standardisers = nn.ModuleDict({g.kind: Standardiser(g.width) for g in self.groups})
+        by_token = tokens.hideable_features(tokens.by_token(layout).t(), layout).t()
+        self.register_buffer("by_token", by_token, persistent=False)
 
     def loss(
         self,
@@ -84,39 +86,38 @@ class BeliefDecoder(nn.Module):
         is_known: torch.Tensor | None = None,
     ) -> Scored:
         """As ``EntityAutoencoder.loss``."""
-        seen = tokens.split(obs.flatten(0, -2), self.layout)
-        known = None if is_known is None else tokens.split(is_known.flatten(0, -2), self.layout)
-        scored = is_scored.flatten(0, -2).unsqueeze(-1)
-        by_token = hidden.new_zeros(scored.shape[:-1])
-        total, n_counted = hidden.new_zeros(()), hidden.new_zeros(())
-        for (group, first), decoded in zip(self.groups, self._decode(hidden.flatten(0, -2)), strict=True):
-            of, target = slice(first, first + group.count), seen[group.kind]
-            counts = scored[:, of].expand_as(target) if known is None else scored[:, of] & known[group.kind]
-            standardiser = cast(Standardiser, self.standardisers[group.kind])
-            standardiser.update(target.flatten(0, 1), counts.flatten(0, 1))
-            squares = (decoded - standardiser(target)).square() * counts
-            n_known = counts.sum(dim=-1)
-            by_token[:, of] = squares.detach().sum(dim=-1) / n_known.clamp(min=1)
-            if weights is not None:
-                weight = weights.flatten(0, -2)[:, of]
-                squares, n_known = squares * weight.unsqueeze(-1), n_known * weight
-            total, n_counted = total + squares.sum(), n_counted + n_known.sum()
-        loss = total / n_counted.clamp(min=torch.finfo(total.dtype).tiny)
-        return Scored(loss, by_token.view(is_scored.shape))
+        hidden, obs, scored = (values.flatten(0, -2) for values in (hidden, obs, is_scored))
+        counts = tokens.features_of(scored, self.layout, obs.dtype)
+        if is_known is not None:
+            counts *= is_known.flatten(0, -2)
+        targets = self._standardised(obs, counts)
+        squares = (self._decode(hidden) - targets).square()
+        counts = tokens.hideable_features(counts, self.layout)
+        squares = squares * counts
+        error = (squares.detach() @ self.by_token) / (counts @ self.by_token).clamp(min=1)
+        if weights is not None:
+            weight = weights.flatten(0, -2) @ self.by_token.t()
+            squares, counts = squares * weight, counts * weight
+        loss = squares.sum() / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
+        return Scored(loss, error.view(is_scored.shape))
 
     @torch.no_grad()
     def infer(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
         """As ``EntityAutoencoder.infer``: (R, P), zeros for the tokens that the observation shows."""
-        seen = tokens.split(tokens.above_unseen(obs, self.layout), self.layout)
-        inferred = [
-            decoded.masked_fill_(tokens.is_shown(seen[group.kind]).unsqueeze(-1), 0.0).flatten(1)
-            for (group, _), decoded in zip(self.groups, self._decode(hidden), strict=True)
-        ]
-        return torch.cat(inferred, dim=1)
+        is_unseen = ~tokens.visibility(obs, self.layout)
+        return self._decode(hidden) * (is_unseen.to(obs.dtype) @ self.by_token.t())
 
-    def _decode(self, hidden: torch.Tensor) -> list[torch.Tensor]:
-        """Hidden states (R, W) → for each kind standardised features (R, K, D)."""
-        decoded = self.to_features(torch.relu_(self.from_hidden(hidden)))
-        parts = decoded.split([group.size for group, _ in self.groups], dim=1)
-        pairs = zip(self.groups, parts, strict=True)
-        return [part.unflatten(1, (group.count, group.width)) for (group, _), part in pairs]
+    def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (R, W) → standardised features (R, P)."""
+        decoded: torch.Tensor = self.to_features(torch.relu_(self.from_hidden(hidden)))
+        return decoded
+
+    def _standardised(self, obs: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Observations (R, O) → standardised features (R, P); those that ``counts`` (R, O) are taken in."""
+        seen, counted = (tokens.split(values, self.layout) for values in (obs, counts))
+        standardised = []
+        for group in self.groups:
+            standardiser, values = self.standardisers[group.kind], seen[group.kind].flatten(0, 1)
+            cast(Standardiser, standardiser).update(values, counted[group.kind].flatten(0, 1))
+            standardised.append(standardiser(values).view(len(obs), group.size))
+        return torch.cat(standardised, dim=1)

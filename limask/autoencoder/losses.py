@@ -43,7 +43,7 @@ class Standardiser(nn.Module):
 
     @torch.no_grad()
     def update(self, values: torch.Tensor, is_known: torch.Tensor | None = None) -> None:
-        """Take in ``values`` (M, D); M may be 0. ``is_known`` (M, D) bool, None = all are."""
+        """Take in ``values`` (M, D); M may be 0. ``is_known`` (M, D) bool or 1 and 0, None = all are."""
         if values.shape[0] == 0:
             return
         n_new: torch.Tensor | int
