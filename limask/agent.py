@@ -6,12 +6,14 @@ features, H hidden size, W width of a belief, A actions, P features of inference
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder, TeamAutoencoder
 from limask.config import LimConfig
-from limask.entity_trunk import EntityHead, EntityTrunk
+from limask.entity_trunk import EntityHead, EntityTrunk, Gathered
 from limask.gru import packed_gru
 from limask.layouts import Layout
 from limask.trunks import (
@@ -104,20 +106,27 @@ class LimAgent(nn.Module):
         )
         return joined
 
-    def sequence(self, inputs: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def gather(self, inputs: torch.Tensor) -> Gathered | None:
+        """Of the inputs (M, N, D) of ``sequence`` what agents of these sizes need not gather twice."""
+        return self.fc1.gather(inputs.flatten(0, 1)) if isinstance(self.fc1, EntityTrunk) else None
+
+    def sequence(
+        self, inputs: torch.Tensor, counts: list[int], gathered: Gathered | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Whole episodes from zero hidden states, with the same numbers as step by step.
 
         Args:
             inputs: (M, N, D), the filled steps of B episodes in the order of ``Packing``, and behind them
                 what ``team`` and ``belief`` infer.
             counts: episodes at each time step.
+            gathered: of the inputs, by ``gather``; None = it is done here.
 
         Returns:
             Q-values (M, N, A) and hidden states (M, N, H).
         """
         n_rows, n_agents, _ = inputs.shape
         rows = inputs.flatten(0, 1)
-        encoded = self.fc1(rows)
+        encoded = self.fc1(rows) if gathered is None else cast(EntityTrunk, self.fc1).encode(gathered)
         x = torch.relu_(encoded.features)
         if isinstance(self.rnn, nn.GRUCell):
             hidden = packed_gru(self.rnn, x, [count * n_agents for count in counts])

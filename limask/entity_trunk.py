@@ -12,7 +12,7 @@ H hidden size, F width of an entity's embedding, A actions.
 from __future__ import annotations
 
 import itertools
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -25,6 +25,17 @@ from limask.trunks import AgentSpec, Encoded, Inferred
 def entity_dim(spec: AgentSpec) -> int:
     """F: half the hidden size keeps the trunk's update within one and a half times that of ``fc``."""
     return max(1, spec.hidden_dim // 2)
+
+
+class Gathered(NamedTuple):
+    """What an entity trunk encodes: the agent's ``own`` features (R, ·); the ``tokens`` of all kinds side by
+    side (R, K, ·); and by kind what is inferred of those that are ``unseen`` (R, K, D), and their ``totals``
+    (R, D)."""
+
+    own: torch.Tensor
+    tokens: torch.Tensor
+    unseen: dict[str, torch.Tensor]
+    totals: dict[str, torch.Tensor]
 
 
 class EntityTrunk(nn.Module):
@@ -92,6 +103,10 @@ class EntityTrunk(nn.Module):
     def forward(self, inputs: torch.Tensor) -> Encoded:
         """Inputs (R, D), and (R, P) inferences behind them where it ``infers`` → features (R, H) and
         entities' embeddings (R, K, F)."""
+        return self.encode(self.gather(inputs))
+
+    def gather(self, inputs: torch.Tensor) -> Gathered:
+        """What to encode of the inputs of ``forward``: the same for every trunk of these sizes."""
         inputs, inferred = inputs[:, : self.input_size], inputs[:, self.input_size :]
         extended = torch.cat([inputs, self.constants.expand(inputs.shape[0], 2)], dim=1)
         by_team = extended.view(inputs.shape[0] // self.n_agents, -1)
@@ -100,28 +115,30 @@ class EntityTrunk(nn.Module):
         if self.unseen is not None:
             token[..., : self.n_features].sub_(self.unseen)
         token[..., self.n_features :].mul_(tokens.is_shown(token[..., : self.n_features]).unsqueeze(-1))
-        entities = {
-            group.kind: torch.relu_(self.embed[group.kind](part))
-            for group, part in zip(self.groups, token.split(self.counts, dim=1), strict=True)
-        }
-        own = extended.index_select(1, self.own_columns)
-        pooled = {kind: embedding.sum(dim=1) for kind, embedding in entities.items()}
-        unseen = self._inferred(inferred) if self.infers else {}
-        for kind, (features, weight) in unseen.items():
-            pooled[kind] = torch.addmm(pooled[kind], features.sum(dim=1), weight.t())
-        return Encoded(self.mix(torch.cat([own, *pooled.values()], dim=1)), entities, unseen)
+        unseen = {}
+        if self.infers:
+            parts = inferred.split([group.size for group in self.groups], dim=1)
+            # Torch's sums and small products over slices take several times as long as a copy of these.
+            unseen = {
+                group.kind: part.contiguous().view(-1, group.count, group.width)
+                for group, part in zip(self.groups, parts, strict=True)
+            }
+        totals = {kind: features.sum(dim=1) for kind, features in unseen.items()}
+        return Gathered(extended.index_select(1, self.own_columns), token, unseen, totals)
 
-    def _inferred(self, inferred: torch.Tensor) -> dict[str, Inferred]:
-        """Inferences (R, P) by kind."""
-        parts = inferred.split([group.size for group in self.groups], dim=1)
-        # Torch's sums and small products over slices take several times as long as a copy of these.
-        return {
-            group.kind: Inferred(
-                part.contiguous().view(-1, group.count, group.width),
-                cast(nn.Linear, self.embed_inferred[group.kind]).weight,
-            )
-            for group, part in zip(self.groups, parts, strict=True)
-        }
+    def encode(self, gathered: Gathered) -> Encoded:
+        """See ``forward``."""
+        entities, pooled, inferred = {}, [gathered.own], {}
+        for group, part in zip(self.groups, gathered.tokens.split(self.counts, dim=1), strict=True):
+            kind = group.kind
+            entities[kind] = torch.relu_(self.embed[kind](part))
+            total = entities[kind].sum(dim=1)
+            if self.infers:
+                weight = cast(nn.Linear, self.embed_inferred[kind]).weight
+                inferred[kind] = Inferred(gathered.unseen[kind], weight)
+                total = torch.addmm(total, gathered.totals[kind], weight.t())
+            pooled.append(total)
+        return Encoded(self.mix(torch.cat(pooled, dim=1)), entities, inferred)
 
 
 class _Columns:

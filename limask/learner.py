@@ -210,13 +210,14 @@ class LimLearner(Checkpoints):
 
     def _td_loss(self, batch: Any, packing: Packing, inputs: torch.Tensor) -> TdLoss:
         """Mean squared TD error of the transitions, by the hosts' own arithmetic."""
-        q_values, _ = self.agent.sequence(inputs, packing.counts)
+        gathered = self.agent.gather(inputs)
+        q_values, _ = self.agent.sequence(inputs, packing.counts, gathered)
         actions = packing.pack(batch["actions"])[packing.starts]
         q_taken = chosen = q_values[packing.starts].gather(2, actions).squeeze(2)
         chosen.retain_grad()
         state = packing.pack(batch["state"])
         with torch.no_grad():
-            q_target, _ = self.target_mac.agent.sequence(inputs, packing.counts)
+            q_target, _ = self.target_mac.agent.sequence(inputs, packing.counts, gathered)
             best_at = partial(
                 signals.best_values, batch, packing, q_values, q_target, double_q=self.args.double_q
             )

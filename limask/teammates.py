@@ -43,35 +43,36 @@ def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
     width = len(frame.in_state)
     n_units = n_agents + sum(g.count for g in layout.groups if g.kind == "enemy")
     units = state[..., : n_units * width].unflatten(-1, (n_units, width))
-    origin = units[..., [frame.in_state.index(name) for name in frame.origin]]
-    away = origin.unsqueeze(-3) - origin[..., :n_agents, :].unsqueeze(-2)  # (..., N, U, 2)
-    sights = _sights({"own": units[..., :n_agents, None, :]}, layout, frame)
-    if sights is not None:
-        away = away / sights.unsqueeze(-2)
-    is_alive = tokens.is_shown(units)
+    agents, is_alive = units[..., :n_agents, :], tokens.is_shown(units)
     is_watching = is_alive[..., :n_agents].unsqueeze(-1)
-    is_pair = is_watching & is_alive.unsqueeze(-2)
+    sights = _sights({"own": agents.unsqueeze(-2)}, layout, frame)
+    at = [frame.in_state.index(name) for name in frame.origin]
+    others = tokens.teammate_slots(n_agents, state.device)
+    seen = {
+        "ally": (agents[..., others, :], is_alive[..., others]),
+        "enemy": (
+            units[..., n_agents:, :].unsqueeze(-3).expand(*agents.shape[:-1], -1, -1),
+            is_alive[..., n_agents:].unsqueeze(-2),
+        ),
+    }
     said, known = {}, {}
     for group in layout.groups:
-        shape = (*is_pair.shape[:-1], group.count, group.width)
+        shape = (*agents.shape[:-1], group.count, group.width)
         said[group.kind] = state.new_zeros(shape)
         known[group.kind] = torch.zeros(shape, dtype=torch.bool, device=state.device)
         if group.kind not in layout.kinds:
             continue
-        of = slice(n_agents) if group.kind == "ally" else slice(n_agents, n_units)
-        columns = {
-            **{name: units[..., of, d].unsqueeze(-2) for d, name in enumerate(frame.in_state)},
-            **{name: away[..., of, d] for d, name in enumerate(frame.place)},
-        }
-        table = state.new_zeros(*is_pair[..., of].shape, group.width)
-        is_known = torch.zeros_like(table, dtype=torch.bool)
-        for d, name in enumerate(group.features):
-            if name in columns:
-                is_told = is_watching if name == "health" else is_pair[..., of]
-                table[..., d], is_known[..., d] = columns[name], is_told
-        if group.kind == "ally":
-            table, is_known = _others(table), _others(is_known)
-        said[group.kind], known[group.kind] = table * is_known, is_known
+        of_kind, is_there = seen[group.kind]
+        away = of_kind[..., at] - agents[..., at].unsqueeze(-2)
+        if sights is not None:
+            away = away / sights.unsqueeze(-2)
+        names = (*frame.place, *frame.in_state)
+        is_name = torch.tensor([name in names for name in group.features], device=state.device)
+        columns = [names.index(name) if name in names else 0 for name in group.features]
+        known[group.kind] = (is_watching & is_there).unsqueeze(-1) & is_name
+        known[group.kind][..., group.features.index("health")] = is_watching
+        table = torch.cat([away, of_kind], dim=-1)[..., columns]
+        said[group.kind] = table * known[group.kind]
     is_token = torch.cat([part.any(dim=-1) for part in known.values()], dim=-1)
     return Told(tokens.join(said, layout), is_token, tokens.join(known, layout))
 
