@@ -482,8 +482,8 @@ def test_yaml_and_dataclass_agree(file: Path) -> None:
     assert algorithm["name"] == file.stem
 
 
-#: How autoencoder ``belief``, which acts, learns faster than one that only learns beside the agent.
-OF_BELIEF = ("rec_targets", "decoder_dim", "decoder_lr")
+#: What autoencoder ``belief`` learns from, how wide it is, and how fast it learns.
+OF_BELIEF = ("rec_targets", "rec_share", "decoder_dim", "decoder_lr")
 
 
 def test_arms_differ_in_the_trunk_and_the_autoencoder_alone() -> None:
