@@ -75,6 +75,9 @@ def test_packing_by_hand() -> None:
     assert packing.index.tolist() == [4, 0, 8, 5, 1, 6, 7]
     assert packing.starts.tolist() == [0, 1, 3, 5]
     assert packing.ends.tolist() == [3, 4, 5, 6]
+    # Of episodes 0 and 1, in the order of a packing of theirs.
+    assert packing.rows_of_first(2).tolist() == [0, 1, 3, 4, 5, 6]
+    assert packing.index[packing.rows_of_first(2)].tolist() == Packing(is_filled[:2]).index.tolist()
 
 
 def test_packing_round_trip_and_transitions_over_random_lengths() -> None:
@@ -155,7 +158,10 @@ def test_sequence_equals_step_by_step(layout: Layout, trunk: str, is_recurrent: 
     lengths = torch.tensor([3, 5, 1])
     packing = Packing(torch.arange(n_steps) < lengths.unsqueeze(1))
     inputs = random_inputs(agent, 3, n_steps, n_agents)
-    q_values, hidden = agent.sequence(packing.pack(inputs), packing.counts)
+    packed = packing.pack(inputs)
+    q_values, hidden = agent.sequence(packed, packing.counts)
+    again = agent.sequence(packed, packing.counts, agent.gather(packed))
+    assert torch.equal(q_values, again[0]) and torch.equal(hidden, again[1])
     state = agent.init_hidden().expand(3 * n_agents, -1)
     steps = []
     for t in range(n_steps):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from limask import tokens
 from limask.autoencoder import EntityAutoencoder
+from limask.autoencoder.belief import BeliefDecoder
 from limask.autoencoder.losses import Standardiser, mean_squared
 from limask.layouts import Layout, TokenGroup, token_starts
 
@@ -25,6 +27,12 @@ LAYOUT = Layout(
         TokenGroup("own", 1, ("p",), is_hideable=False),
     ),
 )
+
+
+MODELS = {
+    "entity": lambda: EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4),
+    "belief": lambda: BeliefDecoder(LAYOUT, 5),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -205,11 +213,14 @@ def test_loss_by_hand() -> None:
 
 
 def slow_loss(
-    model: EntityAutoencoder, hidden: torch.Tensor, obs: torch.Tensor, scored: torch.Tensor
+    model: EntityAutoencoder | BeliefDecoder, hidden: torch.Tensor, obs: torch.Tensor, scored: torch.Tensor
 ) -> float:
     """The loss token by token in numpy; the statistics are those of this batch alone."""
     arrays = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     base = hidden.detach().numpy() @ arrays["from_hidden.weight"].T + arrays["from_hidden.bias"]
+    everything = None
+    if isinstance(model, BeliefDecoder):
+        everything = np.maximum(base, 0) @ arrays["to_features.weight"].T + arrays["to_features.bias"]
     squares: list[float] = []
     feature = 0
     for group, first in zip(model.layout.groups, token_starts(model.layout), strict=True):
@@ -219,6 +230,9 @@ def slow_loss(
                 if scored[row, first + k]:
                     start = feature + k * group.width
                     targets.append(obs[row, start : start + group.width].numpy())
+                    if everything is not None:
+                        predictions.append(everything[row, start : start + group.width])
+                        continue
                     decoded = np.maximum(base[row] + arrays["queries"][first + k], 0)
                     weight = arrays[f"to_features.{group.kind}.weight"]
                     predictions.append(weight @ decoded + arrays[f"to_features.{group.kind}.bias"])
@@ -241,9 +255,42 @@ def test_loss_agrees_with_a_slow_reading_of_the_formula(axes: tuple[int, ...]) -
     assert model.loss(hidden, obs, is_scored).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_unknown_features_do_not_count() -> None:
+@pytest.mark.parametrize("axes", [(12,), (2, 3, 2)], ids=["rows", "batch"])
+def test_loss_of_a_belief_agrees_with_a_slow_reading_of_the_formula(axes: tuple[int, ...]) -> None:
+    """Each token has outputs of its own; tokens that no masker may hide have none, and never count."""
+    model = BeliefDecoder(LAYOUT, 5)
+    hidden, obs = torch.randn(*axes, 5), torch.randn(*axes, LAYOUT.obs_size)
+    is_scored = (torch.rand(*axes, LAYOUT.n_tokens) < 0.5) & tokens.hideable(LAYOUT)
+    expected = slow_loss(model, hidden.view(12, 5), obs.view(12, -1), is_scored.view(12, -1))
+    twin = copy.deepcopy(model)
+    scored = model.loss(hidden, obs, is_scored)
+    assert scored.loss.item() == pytest.approx(expected, rel=1e-4)
+    assert ((scored.error > 0) == is_scored).all()
+    n_features = torch.tensor([3, 3, 2, 2, 2, 0])
+    by_token = (scored.error * n_features).sum() / (is_scored * n_features).sum()
+    assert scored.loss.item() == pytest.approx(by_token.item(), rel=1e-5)
+    is_scored[..., 5] = True
+    assert torch.equal(twin.loss(hidden, obs, is_scored).loss, scored.loss)
+
+
+def test_weights_of_a_belief_by_hand() -> None:
+    """Mean of the squares of all features, each with its token's weight."""
+    model = BeliefDecoder(LAYOUT, 5)
+    twin = copy.deepcopy(model)
+    hidden, obs = torch.randn(12, 5), torch.randn(12, LAYOUT.obs_size)
+    is_scored = torch.ones(12, LAYOUT.n_tokens, dtype=torch.bool)
+    weights = torch.rand(12, LAYOUT.n_tokens)
+    scored = model.loss(hidden, obs, is_scored, weights)
+    of_features = (weights * torch.tensor([3, 3, 2, 2, 2, 0])).sum()
+    expected = (scored.error * weights * torch.tensor([3, 3, 2, 2, 2, 0])).sum() / of_features
+    assert scored.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(scored.error, twin.loss(hidden, obs, is_scored).error)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_unknown_features_do_not_count(kind: str) -> None:
     """Mean over the known features of the scored tokens; what stands in the others is of no consequence."""
-    model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
+    model = MODELS[kind]()
     hidden, obs = torch.randn(12, 5), torch.randn(12, LAYOUT.obs_size)
     is_scored = torch.zeros(12, LAYOUT.n_tokens, dtype=torch.bool)
     is_scored[:, :2] = True  # the enemies, of three features
@@ -290,11 +337,12 @@ def features_of(token: int) -> slice:
     return (slice(0, 3), slice(3, 6), slice(6, 8), slice(8, 10), slice(10, 12), slice(12, 13))[token]
 
 
-@pytest.mark.parametrize("token", range(LAYOUT.n_tokens))
-def test_loss_sees_the_scored_targets_only(token: int) -> None:
+@pytest.mark.parametrize("token", range(5))
+@pytest.mark.parametrize("kind", MODELS)
+def test_loss_sees_the_scored_targets_only(kind: str, token: int) -> None:
     """What stays visible is no target: changing it changes neither the loss nor the statistics."""
     hidden, obs, is_scored = batch()
-    model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
+    model = MODELS[kind]()
     for row_is_scored in (False, True):
         row = int((is_scored[:, token] == row_is_scored).nonzero()[0])
         changed = obs.clone()
@@ -307,20 +355,22 @@ def test_loss_sees_the_scored_targets_only(token: int) -> None:
         assert all(kept) != row_is_scored
 
 
-def test_nothing_scored_is_a_loss_of_0_without_nan() -> None:
+@pytest.mark.parametrize("kind", MODELS)
+def test_nothing_scored_is_a_loss_of_0_without_nan(kind: str) -> None:
     """Then nobody learns anything, and nobody is spoiled."""
-    model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
+    model = MODELS[kind]()
     hidden = torch.randn(6, 5, requires_grad=True)
     loss = model.loss(hidden, torch.randn(6, 13), torch.zeros(6, 6, dtype=torch.bool)).loss
     assert loss.item() == 0.0
     gradients = torch.autograd.grad(loss, [hidden, *model.parameters()], allow_unused=True)
     assert all(gradient is None or (gradient == 0).all() for gradient in gradients)
-    assert all((buffer == 0).all() for buffer in model.buffers())
+    assert all((buffer == 0).all() for buffer in model.standardisers.buffers())
 
 
-def test_one_scored_token_is_enough() -> None:
+@pytest.mark.parametrize("kind", MODELS)
+def test_one_scored_token_is_enough(kind: str) -> None:
     """A single target has a variance of 0: finite all the same."""
-    model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
+    model = MODELS[kind]()
     hidden = torch.randn(6, 5, requires_grad=True)
     is_scored = torch.zeros(6, 6, dtype=torch.bool)
     is_scored[2, 3] = True

@@ -109,6 +109,15 @@ def test_hide_zeroes_one_token_by_hand(token: int) -> None:
     assert tokens.hide(obs, is_hidden, SMALL).tolist() == expected
 
 
+def test_features_of_tokens_by_hand() -> None:
+    flags = torch.tensor([[True, False, False, True], [False, True, True, False]])
+    expected = [[1, 1, 0, 0, 0, 0, 0, 1], [0, 0, 1, 1, 1, 1, 1, 0]]
+    assert tokens.features_of(flags, SMALL, torch.float64).tolist() == expected
+    assert tokens.features_of(flags, SMALL, torch.float64).dtype == torch.float64
+    values = torch.arange(8.0)
+    assert tokens.hideable_features(values, SMALL).tolist() == [0, 1, 2, 3, 7]
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_hide_zeroes_the_hidden_tokens_and_nothing_else(name: str) -> None:
     """Seen through `split`, for every layout and many masks at once."""
