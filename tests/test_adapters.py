@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import CHECKOUTS
 from limask.hosts.base import _WithoutExit
 from limask.hosts.pymarl import PymarlHost
 from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _with_every_mixer
 from limask.install.families import FAMILIES
-from limask.layouts import Layout, smac_layout, smac_layout_of
+from limask.layouts import Layout, known_layout, smac_layout, smac_layout_of
+from limask.layouts.starcraft import smacv2_layout_of
 
 
 def test_every_family_has_an_adapter() -> None:
@@ -105,6 +107,12 @@ def test_pymarl3_asks_its_own_smac_for_maps(monkeypatch: pytest.MonkeyPatch) -> 
     smax = {"map_name": "3m"}
     assert host.layout_args(SimpleNamespace(env="smax", env_args=smax)) is smax
     assert len(asked) == 2
+    drawn = {"map_name": "3x_vs_4x", "capability_config": {"n_units": 5, "team_gen": {}}}
+    given = host.layout_args(SimpleNamespace(env="sc2_v2", env_args=drawn))
+    assert asked[-1] == "envs.smac_v2.official.maps"
+    assert known_layout(LimConfig(), "sc2_v2", given) == smacv2_layout_of(
+        {**MAP, "n_agents": 5, "n_enemies": 5}, drawn
+    )
 
 
 def test_pymarl3_without_starcraft_says_what_to_install() -> None:

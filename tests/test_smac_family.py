@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,42 @@ def test_smacv2_scenarios_of_the_checkout(starcraft2: Any) -> None:
         layout = known_layout(LimConfig(), "sc2v2", env_args)
         assert layout is not None and layout.obs_size == env.get_obs_size(), name
         layout.check_team(env.n_agents, env.n_actions)
+
+
+#: Against the classes of a checkout that has a SMACv2 of its own; in a process of its own, for pysc2 takes no
+#: two packages with the same maps.
+OWN_SMACV2 = """
+import importlib, pathlib, types, yaml
+from envs.smac_v2 import StarCraft2Env2Wrapper
+from limask.config import LimConfig
+from limask.hosts.pymarl2 import Pymarl3Host
+from limask.layouts import known_layout
+
+host = Pymarl3Host()
+host.module = importlib.import_module
+for file in sorted(pathlib.Path("config/envs").glob("sc2_v2*.yaml")):
+    for options in ({}, {"obs_last_action": True}, {"conic_fov": True}, {"obs_own_pos": False}):
+        args = {**yaml.safe_load(file.read_text())["env_args"], **options}
+        given = host.layout_args(types.SimpleNamespace(env="sc2_v2", env_args=args))
+        layout = known_layout(LimConfig(), "sc2_v2", given)
+        env = StarCraft2Env2Wrapper(**args).env
+        assert layout.obs_size == env.get_obs_size(), (file.stem, options)
+        layout.check_team(env.n_agents, env.n_actions)
+        print("checked", file.stem, options)
+"""
+OWN = [path / "src" for path in CHECKOUTS if (path / "src/envs/smac_v2").is_dir()]
+
+
+@pytest.mark.skipif(not OWN, reason="LIMASK_TEST_HOSTS names no checkout with a SMACv2 of its own (PyMARL3)")
+def test_smacv2_of_a_host_that_has_its_own() -> None:
+    pytest.importorskip("pysc2", reason="needs pysc2")
+    env = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    env["PYTHONPATH"] = os.pathsep.join([str(OWN[0]), *filter(None, sys.path)])
+    ran = subprocess.run(
+        [sys.executable, "-c", OWN_SMACV2], cwd=OWN[0], env=env, text=True, capture_output=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("checked") == 12
 
 
 def test_smacv2_scenario_that_the_host_does_not_have(tmp_path: Path) -> None:

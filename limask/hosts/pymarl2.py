@@ -34,23 +34,31 @@ class Pymarl2Host(PymarlHost):
         learner.mac.agent.train()
 
 
+#: PyMARL3's own maps, by environment.
+_MAPS = {"sc2": "envs.smac_v1.official.maps", "sc2_v2": "envs.smac_v2.official.maps"}
+
+
 class Pymarl3Host(Pymarl2Host):
     """PyMARL3: as PyMARL2, but its agents may act on the CPU while they learn on the GPU, and it has its
-    own SMAC."""
+    own SMAC and SMACv2."""
 
     def layout_args(self, args: Any) -> Mapping[str, Any]:
         """See ``Host.layout_args``."""
-        if args.env != "sc2":
+        if args.env not in _MAPS:
             return super().layout_args(args)
         # pysc2 takes no second package with maps of the same names: the smac package must not be imported.
         try:
-            maps = self.module("envs.smac_v1.official.maps")
+            maps = self.module(_MAPS[args.env])
         except (ImportError, TypeError) as error:
             raise LimaskError(
-                f"env=sc2 needs this host's StarCraft requirements, and importing its maps failed "
+                f"env={args.env} needs this host's StarCraft requirements, and importing its maps failed "
                 f"({' '.join(str(error).split())}): install them with `pip install 'limask[smac]'`"
             ) from error
-        return {**args.env_args, SMAC_MAP: map_params(maps.get_map_params, args.env_args, "host's SMAC")}
+        given = {**args.env_args, SMAC_MAP: map_params(maps.get_map_params, args.env_args, "host's SMAC")}
+        drawn = given.get("capability_config", {})
+        if "team_gen" in drawn:  # its SMACv2 draws as many enemies as agents, whatever else stands there
+            given["capability_config"] = {**drawn, "n_enemies": drawn["n_units"]}
+        return given
 
     def before_update(self, learner: Any) -> None:
         """See ``Host.before_update``."""

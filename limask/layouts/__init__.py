@@ -33,7 +33,13 @@ REGISTRY: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
 }
 
 #: Host's name of an environment → layout.
-_LAYOUT_OF_ENV = {"smax": "smax", "sc2": "smac", "sc2v2": "smacv2", "smaclite": "smaclite"}
+_LAYOUT_OF_ENV = {
+    "smax": "smax",
+    "sc2": "smac",
+    "sc2v2": "smacv2",
+    "sc2_v2": "smacv2",
+    "smaclite": "smaclite",
+}
 
 
 def layout_name(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:

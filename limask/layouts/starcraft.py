@@ -81,12 +81,17 @@ def smac_layout(env_args: Mapping[str, Any]) -> Layout:
 def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
     """SMACv2's observation; ``env_args`` are those of its own environment, ``capability_config`` among them.
 
-    The sizes of fixed teams are asked of the installed ``smacv2`` package.
+    The sizes of fixed teams are asked of the installed ``smacv2`` package. A host with a SMACv2 of its own
+    gives them as ``SMAC_MAP``.
     """
-    try:
-        from smacv2.env.starcraft2.maps import get_map_params
-    except (ImportError, TypeError) as error:
-        raise _missing("smacv2", error) from error
+    if SMAC_MAP in env_args:
+        params = dict(env_args[SMAC_MAP])
+    else:
+        try:
+            from smacv2.env.starcraft2.maps import get_map_params
+        except (ImportError, TypeError) as error:
+            raise _missing("smacv2", error) from error
+        params = dict(map_params(get_map_params, env_args, "installed smacv2 package"))
     given = env_args.get("capability_config")
     capabilities: Mapping[str, Any] = given if isinstance(given, Mapping) else {"team_gen": {}}
     is_drawn = "team_gen" in capabilities
@@ -96,7 +101,6 @@ def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
             f"env_args.capability_config={given!r}: lim.layout='smacv2' reads n_units and n_enemies "
             "there, as SMACv2 itself does; set them, or set lim.layout=flat"
         )
-    params = dict(map_params(get_map_params, env_args, "installed smacv2 package"))
     if is_drawn:
         params |= {"n_agents": sizes["n_units"], "n_enemies": sizes["n_enemies"]}
     return smacv2_layout_of(params, env_args)
