@@ -164,12 +164,15 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "n_runs"),
     [
+        ("belief", 15),
+        ("choices", 18),
         ("demo", 3),
         ("headroom", 15),
         ("in_sight", 6),
         ("masking", 21),
         ("methods", 30),
         ("pilot", 30),
+        ("short_sight", 30),
         ("smoke", 12),
     ],
 )
