@@ -168,7 +168,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("choices", 18),
         ("demo", 3),
         ("headroom", 15),
-        ("in_sight", 6),
+        ("in_sight", 10),
         ("masking", 21),
         ("methods", 30),
         ("pilot", 30),
