@@ -171,7 +171,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("in_sight", 10),
         ("masking", 21),
         ("methods", 30),
-        ("pilot", 30),
+        ("pilot", 40),
         ("short_sight", 30),
         ("smoke", 12),
     ],
