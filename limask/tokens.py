@@ -70,7 +70,6 @@ def hide(obs: torch.Tensor, is_hidden: torch.Tensor, layout: Layout) -> torch.Te
 
 def features_of(is_token: torch.Tensor, layout: Layout, dtype: torch.dtype) -> torch.Tensor:
     """Flags of tokens (..., K) bool → 1 for each of their features and 0 for the others, (..., O)."""
-    # A product with zeros and ones: several times as fast as picking columns.
     return is_token.to(dtype) @ by_token(layout, is_token.device, dtype).t()
 
 
@@ -90,7 +89,8 @@ def by_token(
 ) -> torch.Tensor:
     """One where a feature of an observation belongs to a token: (O, K)."""
     widths = [group.width for group in layout.groups for _ in range(group.count)]
-    return torch.block_diag(*(torch.ones(width, 1) for width in widths)).to(device, dtype)
+    with torch.inference_mode(False):  # it may be made while acting, and is kept for learning
+        return torch.block_diag(*(torch.ones(width, 1) for width in widths)).to(device, dtype)
 
 
 def teammate_slots(n_agents: int, device: torch.device | str = "cpu") -> torch.Tensor:

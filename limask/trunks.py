@@ -48,7 +48,7 @@ class AgentSpec:
 
 class Inferred(NamedTuple):
     """What is inferred of a kind's tokens, ``features`` (R, K, D), zeros of those that are shown; ``weight``
-    (F, D) embeds them. Nobody makes the products where their sum is wanted, or a product with them."""
+    (F, D) embeds them. The embeddings themselves are never made: pools need their sum, heads a product."""
 
     features: torch.Tensor
     weight: torch.Tensor

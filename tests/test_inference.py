@@ -317,6 +317,18 @@ def test_an_inferred_enemy_is_embedded_and_aimed_at_as_an_entity(host: Host) -> 
     torch.testing.assert_close(permuted[:, :5], plain[:, :5])
     assert plain[:, 5:].std(dim=1).min() > 1e-3
     assert (values(unseen, 0 * enemies)[:, 5:].std(dim=1) < 1e-6).all(), "unseen enemies are all alike"
+    # The same, with each enemy embedded by itself: e_k = V u_k in the pool and under the head's weights.
+    x = torch.cat([unseen, rest, allies, enemies.flatten(1)], dim=1)
+    with torch.no_grad():
+        encoded = agent.fc1(x)
+        without = agent.fc1(torch.cat([unseen, rest, allies, 0 * enemies.flatten(1)], dim=1))
+        entities = without.entities | {"enemy": enemies @ agent.fc1.embed_inferred["enemy"].weight.t()}
+        width = entities["enemy"].shape[-1]
+        pooled = agent.fc1.mix.weight[:, -width:] @ entities["enemy"].sum(dim=1).t()
+        torch.testing.assert_close(encoded.features, without.features + pooled.t())
+        hidden = torch.randn(N, agent.spec.hidden_dim)
+        by_hand = agent.fc2(hidden, without._replace(entities=entities, inferred={}))
+        torch.testing.assert_close(agent.fc2(hidden, encoded), by_hand)
 
 
 @pytest.mark.parametrize("mode", ACTING)

@@ -118,6 +118,16 @@ def test_features_of_tokens_by_hand() -> None:
     assert tokens.hideable_features(values, SMALL).tolist() == [0, 1, 2, 3, 7]
 
 
+def test_what_was_first_seen_while_acting_can_be_learned_from() -> None:
+    """Agents act in inference mode, whose tensors no gradient may go through."""
+    tokens.by_token.cache_clear()
+    with torch.inference_mode():
+        tokens.visibility(torch.rand(8), SMALL)
+    values = torch.rand(8, requires_grad=True)
+    (values @ tokens.by_token(SMALL, values.device, values.dtype)).sum().backward()
+    assert values.grad is not None and values.grad.tolist() == [1.0] * 8
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_hide_zeroes_the_hidden_tokens_and_nothing_else(name: str) -> None:
     """Seen through `split`, for every layout and many masks at once."""
