@@ -61,11 +61,14 @@ class LimAgent(nn.Module):
             sizes = (spec.n_agents, spec.n_actions, spec.input_size(layout.obs_size), layout.obs_size)
             self.autoencoder = TeamAutoencoder(*sizes, config.window)
             self.fc1 = TeamTrunk(spec, layout.obs_size)
-        elif config.autoencoder == "belief":
-            self.autoencoder = BeliefAutoencoder(spec, layout, config.decoder_dim)
-        elif config.use_inference:
-            self.autoencoder = EntityAutoencoder(layout, hidden_dim, config.decoder_dim)
-            self.join = Joined(layout.hideable_size, hidden_dim)
+            return
+        # The same seed gives the weights, and until inferences are let in the run, of an agent without.
+        with torch.random.fork_rng(devices=[]):
+            if config.autoencoder == "belief":
+                self.autoencoder = BeliefAutoencoder(spec, layout, config.decoder_dim)
+            elif config.use_inference:
+                self.autoencoder = EntityAutoencoder(layout, hidden_dim, config.decoder_dim)
+                self.join = Joined(layout.hideable_size, hidden_dim)
 
     def init_hidden(self) -> torch.Tensor:
         """Zeros (1, H), or (1, H + W) with a belief's own state behind the agent's, on the agent's device."""
@@ -76,6 +79,13 @@ class LimAgent(nn.Module):
         """What Q-learning trains: all but an autoencoder inside the agent."""
         named = self.named_parameters()
         return [parameter for name, parameter in named if not name.startswith("autoencoder.")]
+
+    def let_in(self, is_open: bool) -> None:
+        """Whether Q-learning trains the layers through which inferences enter. They begin at zero: until it
+        does, the agent acts as if nothing were inferred."""
+        for name, parameter in self.named_parameters():
+            if "inferred" in name:
+                parameter.requires_grad_(is_open)
 
     def forward(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One time step: inputs (R, D) and hidden states (…, H) → Q-values (R, A), hidden states (R, H); see

@@ -32,8 +32,7 @@ _UNUSED_BY_TEAM = {
 
 #: The one value of options that autoencoder ``belief`` has no use for: it sends no gradient into the agent.
 _UNUSED_BY_BELIEF = {
-    "balance": "fixed", "rec_warmup": 0, "lambda_aug": 0.0, "detach_trunk": False, "rec_latent": False,
-    "use_inference": False,
+    "balance": "fixed", "lambda_aug": 0.0, "detach_trunk": False, "rec_latent": False, "use_inference": False,
 }  # fmt: skip
 
 _OWN = frozenset({"own"})
@@ -75,7 +74,8 @@ class LimConfig:
             ``belief``, which no gradient of Q reaches, a factor of their own gradient.
         balance: ``fixed`` (λ_rec times the loss) or ``gradient`` (the reconstruction's gradient on the agent
             is kept at λ_rec times the TD loss's).
-        rec_warmup: environment steps before which the reconstruction loss trains the decoder only.
+        rec_warmup: environment steps before which the autoencoder learns alone: no gradient of the
+            reconstruction loss and nothing that is inferred reaches the agent.
         rec_weights: whether a token counts in the reconstruction loss by its saliency for Q_tot.
         rec_targets: what is reconstructed: ``own`` (tokens that the environment showed the agent), ``team``
             (also, put as the agent would see them, those that only its teammates see), ``state`` (also all

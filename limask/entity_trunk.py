@@ -19,7 +19,7 @@ from torch import nn
 
 from limask import tokens
 from limask.layouts import Layout, TokenGroup
-from limask.trunks import AgentSpec, Encoded, Inferred
+from limask.trunks import AgentSpec, Encoded, Inferred, zero_linear
 
 
 def entity_dim(spec: AgentSpec) -> int:
@@ -82,10 +82,8 @@ class EntityTrunk(nn.Module):
         )
         if infers:
             self.embed_inferred = nn.ModuleDict(
-                {group.kind: nn.Linear(group.width, width, bias=False) for group in self.groups}
+                {group.kind: zero_linear(group.width, width) for group in self.groups}
             )
-            for weight in self.embed_inferred.parameters():  # begin as if nothing were inferred
-                nn.init.zeros_(weight)
         self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
         with torch.no_grad():  # start as separate layers for the agent itself and for each kind would
             self.mix.weight[:, : len(own)].uniform_(-(len(own) ** -0.5), len(own) ** -0.5)

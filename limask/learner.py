@@ -111,6 +111,7 @@ class LimLearner(Checkpoints):
         if self.team is not None and self.team.schedule.waits(episode_num):
             return
         begun = {} if self.team is None else self.team.begin(batch, partial(self._check_rec, t_env))
+        self.agent.let_in(t_env >= self.config.rec_warmup)
         n_steps = self.config.n_minibatches(batch.batch_size)
         bounds = [batch.batch_size * i // n_steps for i in range(n_steps + 1)]
         stats: dict[str, torch.Tensor] = {}

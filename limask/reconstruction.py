@@ -205,8 +205,8 @@ class Reconstruction:
         returns the norm of the former.
 
         The agent's gradients from the TD loss are there already, clipped: they are what they would be without
-        an autoencoder. Until ``rec_warmup`` environment steps the reconstruction trains the decoder only, and
-        in autoencoder ``belief`` it never reaches the agent.
+        an autoencoder. Until ``rec_warmup`` environment steps the reconstruction trains the decoder only;
+        from autoencoder ``belief`` no gradient ever reaches the agent.
         """
         own = list(self.autoencoder.parameters())
         is_belief = isinstance(self.autoencoder, BeliefAutoencoder)

@@ -108,6 +108,13 @@ class TeamTrunk(nn.Module):
         return Encoded(torch.cat([own, context.squeeze(1)], dim=1), {})
 
 
+def zero_linear(n_in: int, n_out: int) -> nn.Linear:
+    """A linear layer without bias that begins at zero, and draws no random numbers."""
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer
+
+
 class Joined(nn.Module):
     """Inferences beside an agent's features, which begin as if there were none.
 
@@ -118,8 +125,7 @@ class Joined(nn.Module):
 
     def __init__(self, size: int, hidden_dim: int) -> None:
         super().__init__()
-        self.from_inferred = nn.Linear(size, hidden_dim, bias=False)
-        nn.init.zeros_(self.from_inferred.weight)
+        self.from_inferred = zero_linear(size, hidden_dim)
 
     def forward(self, features: torch.Tensor, inferred: torch.Tensor) -> torch.Tensor:
         """Features (R, H) and inferences (R, P) → features (R, H)."""

@@ -136,6 +136,7 @@ class WrappedLearner(Checkpoints):
                 the batch was divided and the host's learner returns something.
         """
         is_logged = t_env - self.log_stats_t >= self.args.learner_log_interval
+        self.agent.let_in(t_env >= self.config.rec_warmup)
         n_parts = self.config.n_minibatches(batch.batch_size)
         bounds = [batch.batch_size * i // n_parts for i in range(n_parts + 1)]
         returned = None

@@ -173,6 +173,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("methods", 30),
         ("pilot", 40),
         ("short_sight", 30),
+        ("warmup", 24),
         ("smoke", 12),
     ],
 )

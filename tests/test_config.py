@@ -325,7 +325,6 @@ def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> 
             for key, value in {
                 "lambda_aug": 0.5,
                 "balance": "gradient",
-                "rec_warmup": 10,
                 "detach_trunk": True,
                 "rec_latent": True,
                 "use_inference": True,

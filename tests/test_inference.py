@@ -293,6 +293,29 @@ def test_agents_begin_as_if_nothing_were_inferred(host: Host, mode: str) -> None
     assert learner.agent.join.from_inferred.weight.abs().max() > 0
 
 
+@pytest.mark.parametrize("mode", ACTING)
+def test_until_the_warm_up_is_over_the_run_is_that_of_an_agent_that_infers_nothing(
+    host: Host, mode: str
+) -> None:
+    """The same seed gives the same weights and updates, while the autoencoder learns; then it is let in."""
+    learner = make_learner(host, **MODES[mode] | {"rec_warmup": 100})
+    plain = make_learner(host, "qmix_entity", trunk=MODES[mode].get("trunk", "entity"))
+    began = weights(learner.reconstruction.autoencoder)
+    for t_env in (0, 50, 99):
+        for each in (learner, plain):
+            each.train(make_batch(host, each, seed=t_env), t_env, t_env)
+    assert is_same(weights(plain.agent), weights(learner.agent))
+    assert is_same(weights(plain.mixer), weights(learner.mixer))
+    assert not is_same(began, weights(learner.reconstruction.autoencoder))
+    entries = [p for name, p in learner.agent.named_parameters() if "inferred" in name]
+    assert entries and not any(entry.any() for entry in entries)
+    for each in (learner, plain):
+        each.train(make_batch(host, each, seed=7), 100, 100)
+    assert all(entry.any() for entry in entries)
+    learner.train(make_batch(host, learner, seed=8), 99, 101)  # as when an older checkpoint is gone on from
+    assert all(entry.grad is None for entry in entries)
+
+
 def test_an_inferred_enemy_is_embedded_and_aimed_at_as_an_entity(host: Host) -> None:
     """Permuting what is inferred of enemies permutes the values of attacking them, and nothing else."""
     agent = make_learner(host, **BELIEF).agent
