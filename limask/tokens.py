@@ -39,6 +39,15 @@ def visibility(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
     return above_unseen(obs, layout).abs() @ by_token(layout, obs.device, obs.dtype) > 0
 
 
+def is_out_of_sight(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Which tokens (..., K) bool are not shown to an agent that is there to see them. To the dead nothing is
+    out of sight: they are told from the living, who show themselves, where the layout has such tokens."""
+    is_visible = visibility(obs, layout)
+    if all(group.is_hideable for group in layout.groups):
+        return ~is_visible
+    return ~is_visible & is_visible.any(dim=-1, keepdim=True)
+
+
 def is_shown(tokens: torch.Tensor) -> torch.Tensor:
     """Which tokens (..., K, D) are anything but zeros: (..., K) bool."""
     # The norm is the fastest of torch's reductions that tell zeros from anything else.

@@ -355,11 +355,12 @@ def test_an_inferred_enemy_is_embedded_and_aimed_at_as_an_entity(host: Host) -> 
 
 
 @pytest.mark.parametrize("mode", ACTING)
-def test_only_what_is_not_visible_is_inferred(host: Host, mode: str) -> None:
+def test_what_the_living_do_not_see_is_inferred_and_nothing_else(host: Host, mode: str) -> None:
     learner = make_learner(host, **MODES[mode])
     joining(learner.agent)
     layout, decoder = learner.agent.layout, learner.reconstruction.decoder
     obs = torch.rand(5, OBS) + 0.1
+    obs[4] = 0  # of one who is dead
     is_hidden = torch.zeros(5, layout.n_tokens, dtype=torch.bool)
     is_hidden[2, 3] = True  # an enemy
     hidden = torch.randn(5, decoder.from_hidden.in_features)

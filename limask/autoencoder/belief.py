@@ -103,9 +103,9 @@ class BeliefDecoder(nn.Module):
 
     @torch.no_grad()
     def infer(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-        """As ``EntityAutoencoder.infer``: (R, P), zeros for the tokens that the observation shows."""
-        is_unseen = ~tokens.visibility(obs, self.layout)
-        return self._decode(hidden) * (is_unseen.to(obs.dtype) @ self.by_token.t())
+        """As ``EntityAutoencoder.infer``: (R, P)."""
+        is_unseen = tokens.is_out_of_sight(obs, self.layout).to(obs.dtype)
+        return self._decode(hidden) * (is_unseen @ self.by_token.t())
 
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states (R, W) → standardised features (R, P)."""

@@ -109,20 +109,19 @@ class EntityAutoencoder(nn.Module):
 
     @torch.no_grad()
     def infer(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-        """What the decoder makes of the tokens that an observation does not show: (R, P) standardised
-        features, zeros for the tokens that it shows. Nothing is learned through it.
+        """What the decoder makes of the tokens that are out of sight: (R, P) standardised features, zeros for
+        those that the observation shows and for what the dead would see. Nothing is learned through it.
 
         Args:
             hidden: (R, H) hidden states.
             obs: (R, O) observations at the same steps.
         """
         query_base = self.from_hidden(hidden).unsqueeze(1)
-        seen = tokens.split(tokens.above_unseen(obs, self.layout), self.layout)
+        is_unseen = tokens.is_out_of_sight(obs, self.layout).unsqueeze(-1)
         inferred = []
         for group, first in zip(self.layout.groups, token_starts(self.layout), strict=True):
             if group.is_hideable:
                 decoded = torch.relu(query_base + self.queries[first : first + group.count])
                 features = self.to_features[group.kind](decoded)
-                is_shown = tokens.is_shown(seen[group.kind]).unsqueeze(-1)
-                inferred.append(features.masked_fill(is_shown, 0.0).flatten(1))
+                inferred.append((features * is_unseen[:, first : first + group.count]).flatten(1))
         return torch.cat(inferred, dim=1)
