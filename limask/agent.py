@@ -6,14 +6,15 @@ features, H hidden size, W width of a belief, A actions, P features of inference
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import torch
 from torch import nn
 
+from limask import tokens
 from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder, TeamAutoencoder
 from limask.config import LimConfig
-from limask.entity_trunk import EntityHead, EntityTrunk, Gathered
+from limask.entity_trunk import EntityHead, EntityTrunk
 from limask.gru import packed_gru
 from limask.layouts import Layout
 from limask.trunks import (
@@ -25,14 +26,17 @@ from limask.trunks import (
     TeamTrunk,
 )
 
+#: Share of the rows up to which it pays to encode only those that show anything.
+FEW = 0.9
+
 
 class LimAgent(nn.Module):
     """Trunk, GRU (or a feed-forward layer) and head, shared by all agents.
 
     The submodules carry the names of the hosts' RNN agent, so that its checkpoints load into trunk ``fc``.
-    ``autoencoder`` is the one that takes part in acting, or None. What ``team`` infers, and ``belief`` of
-    whole episodes, the controller appends to the inputs; the decoder of ``entity`` reads the agent's own
-    hidden state, and what it infers joins that before the head.
+    ``autoencoder`` is the one that takes part in acting, or None. What ``team`` infers the controller appends
+    to the inputs; the decoder of ``entity`` reads the agent's own hidden state, and what it infers joins that
+    before the head.
     """
 
     autoencoder: TeamAutoencoder | BeliefAutoencoder | EntityAutoencoder | None
@@ -41,7 +45,7 @@ class LimAgent(nn.Module):
         super().__init__()
         self.spec, self.config, self.layout = spec, config, layout
         hidden_dim = spec.hidden_dim
-        self.fc1: nn.Module
+        self.fc1: EntityTrunk | FcTrunk | TeamTrunk
         self.rnn: nn.Module
         self.fc2: nn.Module
         # Without entities, one linear layer over all feature groups is what the entity trunk would compute.
@@ -51,7 +55,7 @@ class LimAgent(nn.Module):
         elif config.autoencoder == "belief":
             self.fc1 = BeliefTrunk(spec, layout)
         else:
-            self.fc1 = FcTrunk(spec.input_size(layout.obs_size), hidden_dim)
+            self.fc1 = FcTrunk(spec, layout.obs_size)
         self.rnn = (
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
         )
@@ -116,18 +120,32 @@ class LimAgent(nn.Module):
         )
         return joined
 
-    def gather(self, inputs: torch.Tensor) -> Gathered | None:
-        """Of the inputs (M, N, D) of ``sequence`` what agents of these sizes need not gather twice."""
-        return self.fc1.gather(inputs.flatten(0, 1)) if isinstance(self.fc1, EntityTrunk) else None
+    def gather(self, inputs: torch.Tensor, counts: list[int]) -> Any:
+        """What of whole episodes agents of these sizes need not find out twice, with what ``belief`` infers;
+        see ``sequence``."""
+        rows = self._rows_to_encode(inputs) if self.fc1.skips_empty else None
+        if not isinstance(self.autoencoder, BeliefAutoencoder):
+            return self.fc1.gather(inputs.flatten(0, 1), None, rows)
+        return self.fc1.gather(inputs.flatten(0, 1), self.autoencoder.inferences(inputs, counts, rows), rows)
+
+    def _rows_to_encode(self, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Of inputs (M, N, D) as rows, those whose observation is not all zeros, where that leaves out
+        enough to pay: the dead see nothing."""
+        is_all_inferred = self.autoencoder is not None and all(g.is_hideable for g in self.layout.groups)
+        if is_all_inferred or self.layout.unseen:
+            return None
+        is_shown = tokens.is_shown(inputs[..., : self.layout.obs_size]).flatten()
+        rows = is_shown.nonzero().squeeze(1)
+        return rows if len(rows) < FEW * len(is_shown) else None
 
     def sequence(
-        self, inputs: torch.Tensor, counts: list[int], gathered: Gathered | None = None
+        self, inputs: torch.Tensor, counts: list[int], gathered: Any = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Whole episodes from zero hidden states, with the same numbers as step by step.
 
         Args:
             inputs: (M, N, D), the filled steps of B episodes in the order of ``Packing``, and behind them
-                what ``team`` and ``belief`` infer.
+                what ``team`` infers.
             counts: episodes at each time step.
             gathered: of the inputs, by ``gather``; None = it is done here.
 
@@ -135,12 +153,11 @@ class LimAgent(nn.Module):
             Q-values (M, N, A) and hidden states (M, N, H).
         """
         n_rows, n_agents, _ = inputs.shape
-        rows = inputs.flatten(0, 1)
-        encoded = self.fc1(rows) if gathered is None else cast(EntityTrunk, self.fc1).encode(gathered)
+        encoded = self.fc1.encode(self.gather(inputs, counts) if gathered is None else gathered)
         x = torch.relu_(encoded.features)
         if isinstance(self.rnn, nn.GRUCell):
             hidden = packed_gru(self.rnn, x, [count * n_agents for count in counts])
         else:
             hidden = torch.relu(self.rnn(x))
-        q = self.fc2(self._joined(hidden, rows), encoded)
+        q = self.fc2(self._joined(hidden, inputs.flatten(0, 1)), encoded)
         return q.view(n_rows, n_agents, -1), hidden.view(n_rows, n_agents, -1)

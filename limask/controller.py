@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from limask.agent import LimAgent
-from limask.autoencoder import BeliefAutoencoder, TeamAutoencoder
+from limask.autoencoder import TeamAutoencoder
 from limask.packing import Packing
 
 
@@ -41,16 +41,13 @@ class LimMac:
 
     def sequence_inputs(self, batch: Any, packing: Packing) -> torch.Tensor:
         """Agent inputs of all filled steps: (M, N, D), in the order of the host's ``_build_inputs``, and
-        behind them what an autoencoder infers."""
+        behind them what autoencoder ``team`` infers."""
         autoencoder = self.agent.autoencoder
         if isinstance(autoencoder, TeamAutoencoder):
             inputs, taken = self.step_inputs(batch)
             return self._with_inferences(autoencoder, inputs, taken, packing.index)
         last = _shifted(batch["actions_onehot"], 0)
-        packed = self._join(packing.pack(batch["obs"]), packing.pack(last))
-        if isinstance(autoencoder, BeliefAutoencoder):
-            return torch.cat([packed, autoencoder.inferences(packed, packing.counts)], dim=2)
-        return packed
+        return self._join(packing.pack(batch["obs"]), packing.pack(last))
 
     def step_inputs(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Agent inputs (B, T, N, D) of all steps, without inferences, and the actions taken (B, T, N, A)."""

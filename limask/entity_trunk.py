@@ -28,11 +28,12 @@ def entity_dim(spec: AgentSpec) -> int:
 
 
 class Gathered(NamedTuple):
-    """What an entity trunk encodes: the agent's ``own`` features (R, ·); the ``tokens`` of all kinds side by
-    side (R, K, ·); and by kind what is inferred of those that are ``unseen`` (R, K, D), and their ``totals``
-    (R, D)."""
+    """What an entity trunk encodes: the agents' ``own`` features (R, ·); and of the ``rows`` (S,) that show
+    anything (None = of all, S = R) the ``tokens`` of all kinds side by side (S, K, ·), and by kind what is
+    inferred of those that are ``unseen`` (S, K, D), and their ``totals`` (S, D)."""
 
     own: torch.Tensor
+    rows: torch.Tensor | None
     tokens: torch.Tensor
     unseen: dict[str, torch.Tensor]
     totals: dict[str, torch.Tensor]
@@ -45,8 +46,8 @@ class EntityTrunk(nn.Module):
     action takes part without naming a slot: actions that aim at nobody join the agent's own features, and
     each possible target carries whether it was aimed at.
 
-    One gather lays the tokens of all kinds side by side: its columns are a token's features, its kind's
-    constant ("is shown"), and whether the last action aimed at it.
+    Tokens of all kinds are laid side by side: their features, their kind's constant ("is shown"), and
+    whether the last action aimed at them.
 
     Args:
         spec: sizes.
@@ -57,23 +58,28 @@ class EntityTrunk(nn.Module):
 
     own_columns: torch.Tensor
     token_columns: torch.Tensor
-    constants: torch.Tensor
+    aimed_columns: torch.Tensor
     unseen: torch.Tensor | None
+
+    #: Rows that show nothing are left out: nearly all of the trunk's work is for entities.
+    skips_empty = True
 
     def __init__(self, spec: AgentSpec, layout: Layout, infers: bool = False) -> None:
         super().__init__()
         self.n_agents, self.infers = spec.n_agents, infers
-        self.input_size = spec.input_size(layout.obs_size)
+        self.obs_size, self.input_size = layout.obs_size, spec.input_size(layout.obs_size)
         self.groups = [group for group in layout.groups if group.kind in layout.kinds]
         self.counts = [group.count for group in self.groups]
         self.n_features = max(group.width for group in self.groups)
         columns = _Columns(spec, layout)
         own = torch.tensor(columns.of_agent())
-        by_agent = [columns.of_tokens(agent, self.n_features) for agent in range(spec.n_agents)]
-        starts = torch.arange(spec.n_agents).view(-1, 1, 1) * columns.n_columns
         self.register_buffer("own_columns", own, persistent=False)
-        self.register_buffer("token_columns", (torch.stack(by_agent) + starts).flatten(), persistent=False)
-        self.register_buffer("constants", torch.tensor([[0.0, 1.0]]), persistent=False)
+        token_columns = columns.of_tokens(self.n_features)
+        self.first, self.n_columns = int(token_columns[0]), len(token_columns)
+        #: Whether the tokens lie side by side in an observation as they do here.
+        self.is_slice = token_columns.tolist() == list(range(self.first, self.first + self.n_columns))
+        self.register_buffer("token_columns", token_columns, persistent=False)
+        self.register_buffer("aimed_columns", columns.of_aims(), persistent=False)
         self.register_buffer("unseen", self._unseen() if layout.unseen else None, persistent=False)
         width = entity_dim(spec)
         # No bias: a token that is not there must stay zero. Its constant is the column "is shown".
@@ -101,54 +107,75 @@ class EntityTrunk(nn.Module):
     def forward(self, inputs: torch.Tensor) -> Encoded:
         """Inputs (R, D), and (R, P) inferences behind them where it ``infers`` → features (R, H) and
         entities' embeddings (R, K, F)."""
-        return self.encode(self.gather(inputs))
-
-    def gather(self, inputs: torch.Tensor) -> Gathered:
-        """What to encode of the inputs of ``forward``: the same for every trunk of these sizes."""
         inputs, inferred = inputs[:, : self.input_size], inputs[:, self.input_size :]
-        extended = torch.cat([inputs, self.constants.expand(inputs.shape[0], 2)], dim=1)
-        by_team = extended.view(inputs.shape[0] // self.n_agents, -1)
-        token = by_team.index_select(1, self.token_columns)
-        token = token.view(inputs.shape[0], -1, self.n_features + 2)
+        return self.encode(self.gather(inputs, inferred if self.infers else None))
+
+    def gather(
+        self, inputs: torch.Tensor, inferred: torch.Tensor | None = None, rows: torch.Tensor | None = None
+    ) -> Gathered:
+        """What to encode: the same for every trunk of these sizes.
+
+        Args:
+            inputs: (R, D).
+            inferred: (S, P), None = nothing.
+            rows: (S,) those that show anything or of which anything is inferred; None = take all of them.
+        """
+        obs, rest = inputs[:, : self.obs_size], inputs[:, self.obs_size :]
+        # The last column is for tokens that no action aims at.
+        by_team = nn.functional.pad(rest, (0, 1)).view(inputs.shape[0] // self.n_agents, -1)
+        is_aimed = by_team.index_select(1, self.aimed_columns).view(inputs.shape[0], -1)
+        if rows is not None:
+            obs, is_aimed = obs.index_select(0, rows), is_aimed.index_select(0, rows)
+        if self.is_slice:
+            features = obs[:, self.first : self.first + self.n_columns]
+        else:
+            features = nn.functional.pad(obs, (0, 1)).index_select(1, self.token_columns)
+        features = features.unflatten(1, (-1, self.n_features))
         if self.unseen is not None:
-            token[..., : self.n_features].sub_(self.unseen)
-        token[..., self.n_features :].mul_(tokens.is_shown(token[..., : self.n_features]).unsqueeze(-1))
+            features = features - self.unseen
+        is_shown = tokens.is_shown(features).to(features.dtype)
+        token = torch.cat([features, torch.stack([is_shown, is_shown * is_aimed], dim=2)], dim=2)
         unseen = {}
-        if self.infers:
+        if inferred is not None:
             parts = inferred.split([group.size for group in self.groups], dim=1)
             # Torch's sums and small products over slices take several times as long as a copy of these.
             unseen = {
                 group.kind: part.contiguous().view(-1, group.count, group.width)
                 for group, part in zip(self.groups, parts, strict=True)
             }
-        totals = {kind: features.sum(dim=1) for kind, features in unseen.items()}
-        return Gathered(extended.index_select(1, self.own_columns), token, unseen, totals)
+        totals = {kind: part.sum(dim=1) for kind, part in unseen.items()}
+        return Gathered(inputs.index_select(1, self.own_columns), rows, token, unseen, totals)
 
     def encode(self, gathered: Gathered) -> Encoded:
-        """See ``forward``."""
-        entities, pooled, inferred = {}, [gathered.own], {}
+        """See ``forward``; what is there of the ``rows`` only is so in the result."""
+        entities, pooled, inferred = {}, [], {}
         for group, part in zip(self.groups, gathered.tokens.split(self.counts, dim=1), strict=True):
             kind = group.kind
             entities[kind] = torch.relu_(self.embed[kind](part))
             total = entities[kind].sum(dim=1)
-            if self.infers:
+            if kind in gathered.unseen:
                 weight = cast(nn.Linear, self.embed_inferred[kind]).weight
                 inferred[kind] = Inferred(gathered.unseen[kind], weight)
                 total = torch.addmm(total, gathered.totals[kind], weight.t())
             pooled.append(total)
-        return Encoded(self.mix(torch.cat(pooled, dim=1)), entities, inferred)
+        if gathered.rows is None:
+            return Encoded(self.mix(torch.cat([gathered.own, *pooled], dim=1)), entities, inferred)
+        n_own = gathered.own.shape[1]
+        features = nn.functional.linear(gathered.own, self.mix.weight[:, :n_own], self.mix.bias)
+        shown = torch.cat(pooled, dim=1) @ self.mix.weight[:, n_own:].t()
+        return Encoded(
+            features.index_put((gathered.rows,), shown, accumulate=True), entities, inferred, gathered.rows
+        )
 
 
 class _Columns:
-    """Where the entity trunk finds its inputs in [observation | last action | agent id | 0 | 1]."""
+    """Where the entity trunk finds its inputs in [observation | last action | agent id]."""
 
     def __init__(self, spec: AgentSpec, layout: Layout) -> None:
         self.spec, self.layout = spec, layout
         self.last_action = layout.obs_size
         self.agent_id = layout.obs_size + spec.has_last_action * spec.n_actions
-        self.zero = spec.input_size(layout.obs_size)
-        self.one = self.zero + 1
-        self.n_columns = self.zero + 2
+        self.end = spec.input_size(layout.obs_size)
         starts = itertools.accumulate((group.size for group in layout.groups), initial=0)
         self.starts = list(zip(layout.groups, starts, strict=False))
 
@@ -160,18 +187,30 @@ class _Columns:
                 columns += range(start, start + group.size)
         if self.spec.has_last_action:
             columns += range(self.last_action, self.last_action + n_plain_actions(self.spec, self.layout))
-        return [*columns, *range(self.agent_id, self.zero)]
+        return [*columns, *range(self.agent_id, self.end)]
 
-    def of_tokens(self, agent: int, n_features: int) -> torch.Tensor:
-        """Columns (K, n_features + 2) of the tokens that ``agent`` observes."""
-        rows = []
+    def of_tokens(self, n_features: int) -> torch.Tensor:
+        """Columns (K · n_features,) of the tokens in an observation that a zero follows."""
+        columns: list[int] = []
         for group, start in self.starts:
             if group.kind in self.layout.kinds:
-                for k in range(group.count):
-                    features = range(start + k * group.width, start + (k + 1) * group.width)
-                    padding = [self.zero] * (n_features - group.width)
-                    rows.append([*features, *padding, self.one, self._aimed(group, k, agent)])
-        return torch.tensor(rows)
+                for first in range(start, start + group.size, group.width):
+                    padding = [self.layout.obs_size] * (n_features - group.width)
+                    columns += [*range(first, first + group.width), *padding]
+        return torch.tensor(columns)
+
+    def of_aims(self) -> torch.Tensor:
+        """Columns (N · K,) that are one where an agent's last action aimed at the token, among what follows
+        the observations of all agents of a team, and a zero each."""
+        n_columns = self.end + 1 - self.last_action
+        columns = [
+            agent * n_columns + self._aimed(group, k, agent) - self.last_action
+            for agent in range(self.spec.n_agents)
+            for group in self.layout.groups
+            if group.kind in self.layout.kinds
+            for k in range(group.count)
+        ]
+        return torch.tensor(columns)
 
     def _aimed(self, group: TokenGroup, k: int, agent: int) -> int:
         """Column that is one where the agent's last action aimed at the group's token k."""
@@ -180,7 +219,7 @@ class _Columns:
         # A healer's actions name agents of its team, itself among them; no token shows it to itself.
         action = n_plain_actions(self.spec, self.layout) + k + (is_healer and k >= agent)
         if not self.spec.has_last_action or not is_target or action >= self.spec.n_actions:
-            return self.zero
+            return self.end
         return self.last_action + action
 
 
@@ -213,10 +252,7 @@ class EntityHead(nn.Module):
         if not self.targets:
             return values  # itself, not a view: hosts write into a policy's logits
         q_plain, *aims = values.split(self.sizes, dim=1)
-        q_aimed, *q_heal = (
-            _aim_at(encoded.entities[kind], aim, encoded.inferred.get(kind))
-            for kind, aim in zip(self.targets, aims, strict=True)
-        )
+        q_aimed, *q_heal = (_aim_at(kind, aim, encoded) for kind, aim in zip(self.targets, aims, strict=True))
         if q_heal:
             n_teams = q_aimed.shape[0] // self.spec.n_agents
             healed = q_heal[0].gather(1, self.slots.repeat(n_teams, 1))
@@ -226,14 +262,18 @@ class EntityHead(nn.Module):
         return torch.cat([q_plain, q_aimed], dim=1)
 
 
-def _aim_at(entities: torch.Tensor, aim: torch.Tensor, inferred: Inferred | None) -> torch.Tensor:
-    """Embeddings (R, K, F), and weights followed by a shared value (R, F + 1) → values (R, K)."""
+def _aim_at(kind: str, aim: torch.Tensor, encoded: Encoded) -> torch.Tensor:
+    """Weights followed by a shared value (R, F + 1), and what is encoded of a kind → values (R, K)."""
     weights, shared = aim[:, :-1], aim[:, -1:]
-    values = torch.bmm(entities, weights.unsqueeze(-1)).squeeze(-1) + shared
-    if inferred is None:
-        return values
-    by_feature = weights @ inferred.weight  # a · (V u) = (a · V) u
-    return values + torch.bmm(inferred.features, by_feature.unsqueeze(-1)).squeeze(-1)
+    if encoded.rows is not None:
+        weights = weights.index_select(0, encoded.rows)
+    values = torch.bmm(encoded.entities[kind], weights.unsqueeze(-1)).squeeze(-1)
+    if (inferred := encoded.inferred.get(kind)) is not None:
+        by_feature = weights @ inferred.weight  # a · (V u) = (a · V) u
+        values = values + torch.bmm(inferred.features, by_feature.unsqueeze(-1)).squeeze(-1)
+    if encoded.rows is None:
+        return values + shared
+    return shared.repeat(1, values.shape[1]).index_put((encoded.rows,), values, accumulate=True)
 
 
 def n_plain_actions(spec: AgentSpec, layout: Layout) -> int:

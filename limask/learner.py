@@ -211,7 +211,7 @@ class LimLearner(Checkpoints):
 
     def _td_loss(self, batch: Any, packing: Packing, inputs: torch.Tensor) -> TdLoss:
         """Mean squared TD error of the transitions, by the hosts' own arithmetic."""
-        gathered = self.agent.gather(inputs)
+        gathered = self.agent.gather(inputs, packing.counts)
         q_values, _ = self.agent.sequence(inputs, packing.counts, gathered)
         actions = packing.pack(batch["actions"])[packing.starts]
         q_taken = chosen = q_values[packing.starts].gather(2, actions).squeeze(2)

@@ -25,6 +25,7 @@ class Packing:
         self.shape = (n_episodes, n_steps)
         #: (M,) index of each packed step in the flattened (B · T) steps.
         self.index = order[ranks] * n_steps + steps
+        self._place = (order[ranks], steps)
         per_step = by_time.sum(dim=1)
         #: Episodes that have a step t, for each t that any has.
         self.counts: list[int] = [count for count in per_step.tolist() if count]
@@ -41,7 +42,15 @@ class Packing:
 
     def pack(self, values: torch.Tensor) -> torch.Tensor:
         """(B, T, …) → (M, …)."""
-        return values.flatten(0, 1).index_select(0, self.index)
+        n_episodes, n_steps = self.shape
+        between, step = values.stride()[:2]
+        apart, odd = divmod(between, max(1, values[0, 0].numel()))
+        if odd or apart <= n_steps or step * apart != between or not values[0, 0].is_contiguous():
+            return values.flatten(0, 1).index_select(0, self.index)
+        # The first steps of longer episodes, as hosts cut a sample: to flatten them would be to copy them.
+        rows = values.as_strided(((n_episodes - 1) * apart + n_steps, *values.shape[2:]), values.stride()[1:])
+        episodes, steps = self._place
+        return rows.index_select(0, episodes * apart + steps)
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
         """(M, …) → (B, T, …), zero where nothing is filled."""

@@ -20,6 +20,9 @@ from torch import nn
 from limask.errors import LimaskError
 from limask.layouts import Layout
 
+#: Features of an observation from which on linear trunks leave out those that show nothing.
+WIDE = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class AgentSpec:
@@ -56,19 +59,59 @@ class Inferred(NamedTuple):
 
 class Encoded(NamedTuple):
     """A trunk's output: ``features`` (R, H) before the activation, and what a head may need by kind: the
-    ``entities``' embeddings (R, K, F), and what is ``inferred`` of them."""
+    ``entities``' embeddings (S, K, F), and what is ``inferred`` of them, of the ``rows`` (S,) that show
+    anything; None = of all, S = R."""
 
     features: torch.Tensor
     entities: dict[str, torch.Tensor]
     inferred: Mapping[str, Inferred] = MappingProxyType({})
+    rows: torch.Tensor | None = None
+
+
+class FcGathered(NamedTuple):
+    """What a linear trunk encodes: the ``rest`` (R, ·) of the inputs beside the observations; and of the
+    ``rows`` (S,) that show anything ``obs`` (S, O) and what is ``inferred`` (S, P), None = nothing."""
+
+    rest: torch.Tensor
+    obs: torch.Tensor
+    rows: torch.Tensor
+    inferred: torch.Tensor | None
 
 
 class FcTrunk(nn.Linear):
-    """One linear layer over the whole input, as in the hosts' RNN agent."""
+    """One linear layer over the whole input, as in the hosts' RNN agent.
+
+    Args:
+        spec: sizes.
+        obs_size: O.
+    """
+
+    def __init__(self, spec: AgentSpec, obs_size: int) -> None:
+        super().__init__(spec.input_size(obs_size), spec.hidden_dim)
+        self.obs_size = obs_size
+        #: Whether rows that show nothing are left out: of narrow observations that costs what it saves.
+        self.skips_empty = obs_size >= WIDE
 
     def forward(self, inputs: torch.Tensor) -> Encoded:  # type: ignore[override]
         """Inputs (R, D) → features (R, H)."""
         return Encoded(super().forward(inputs), {})
+
+    def gather(
+        self, inputs: torch.Tensor, inferred: torch.Tensor | None = None, rows: torch.Tensor | None = None
+    ) -> torch.Tensor | FcGathered:
+        """See ``EntityTrunk.gather``."""
+        if rows is None:
+            return inputs if inferred is None else torch.cat([inputs, inferred], dim=1)
+        obs, rest = inputs[:, : self.obs_size], inputs[:, self.obs_size :]
+        return FcGathered(rest, obs.index_select(0, rows), rows, inferred)
+
+    def encode(self, gathered: torch.Tensor | FcGathered) -> Encoded:
+        """See ``forward``."""
+        if isinstance(gathered, torch.Tensor):
+            return self(gathered)
+        of_obs, of_rest = self.weight[:, : self.obs_size], self.weight[:, self.obs_size :]
+        features = nn.functional.linear(gathered.rest, of_rest, self.bias)
+        return Encoded(features.index_put((gathered.rows,), gathered.obs @ of_obs.t(), accumulate=True), {})
 
 
 class FcHead(nn.Linear):
@@ -88,6 +131,9 @@ class TeamTrunk(nn.Module):
         LimaskError: the hidden size has no halves.
     """
 
+    #: Its inputs are what all agents observe.
+    skips_empty = False
+
     def __init__(self, spec: AgentSpec, obs_size: int) -> None:
         super().__init__()
         half, odd = divmod(spec.hidden_dim, 2)
@@ -106,6 +152,16 @@ class TeamTrunk(nn.Module):
         team = inputs[:, self.input_size :].unflatten(1, (-1, self.obs_size))
         context, _ = self.attention(torch.relu(own).unsqueeze(1), team, team, need_weights=False)
         return Encoded(torch.cat([own, context.squeeze(1)], dim=1), {})
+
+    def gather(
+        self, inputs: torch.Tensor, inferred: torch.Tensor | None = None, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The inputs as they are, with what is inferred: nothing else is, and no row is left out."""
+        return inputs
+
+    def encode(self, gathered: torch.Tensor) -> Encoded:
+        """See ``forward``."""
+        return self(gathered)
 
 
 def zero_linear(n_in: int, n_out: int) -> nn.Linear:
@@ -142,12 +198,21 @@ class BeliefTrunk(FcTrunk):
     """
 
     def __init__(self, spec: AgentSpec, layout: Layout) -> None:
-        size = spec.input_size(layout.obs_size)
-        super().__init__(size, spec.hidden_dim)
-        self.input_size = size
+        super().__init__(spec, layout.obs_size)
+        self.input_size = self.in_features
         self.join = Joined(layout.hideable_size, spec.hidden_dim)
 
     def forward(self, inputs: torch.Tensor) -> Encoded:  # type: ignore[override]
         """Inputs (R, D + P) → features (R, H)."""
         encoded = super().forward(inputs[:, : self.input_size])
         return Encoded(self.join(encoded.features, inputs[:, self.input_size :]), {})
+
+    def encode(self, gathered: torch.Tensor | FcGathered) -> Encoded:
+        """See ``forward``."""
+        encoded = super().encode(gathered)
+        if isinstance(gathered, torch.Tensor) or gathered.inferred is None:
+            return encoded
+        joined = self.join.from_inferred(gathered.inferred)
+        return encoded._replace(
+            features=encoded.features.index_put((gathered.rows,), joined, accumulate=True)
+        )

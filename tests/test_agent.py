@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -31,7 +32,9 @@ MMM = smac_layout_of(
 )
 
 
-def make_agent(layout: Layout = UNITS, trunk: str = "entity", **changes: object) -> LimAgent:
+def make_agent(
+    layout: Layout = UNITS, trunk: str = "entity", autoencoder: str = "entity", **changes: object
+) -> LimAgent:
     torch.manual_seed(4)
     target = layout.group("enemy")
     n_actions = (target.first_action or 0) + target.count if target else 5
@@ -44,7 +47,7 @@ def make_agent(layout: Layout = UNITS, trunk: str = "entity", **changes: object)
         "has_agent_id": True,
         "is_recurrent": True,
     }
-    config = LimConfig(trunk=trunk, masker="none")
+    config = LimConfig(trunk=trunk, masker="none", autoencoder=autoencoder)
     return LimAgent(AgentSpec(**(options | changes)), config, layout).double()  # type: ignore[arg-type]
 
 
@@ -78,6 +81,20 @@ def test_packing_by_hand() -> None:
     # Of episodes 0 and 1, in the order of a packing of theirs.
     assert packing.rows_of_first(2).tolist() == [0, 1, 3, 4, 5, 6]
     assert packing.index[packing.rows_of_first(2)].tolist() == Packing(is_filled[:2]).index.tolist()
+
+
+@pytest.mark.parametrize("trailing", [(), (1,), (3, 2)])
+def test_packing_takes_parts_of_longer_episodes_as_they_are(trailing: tuple[int, ...]) -> None:
+    """As hosts cut a sample to its longest episode; also parts that begin later, or lie otherwise."""
+    is_filled = torch.arange(4) < torch.tensor([[2], [4], [1]])
+    packing = Packing(is_filled)
+    longer = torch.arange(3.0 * 7 * 6).view(3, 7, 6)[..., : math.prod(trailing)].contiguous()
+    longer = longer.view(3, 7, *trailing)
+    doubled = torch.stack([longer, -longer], dim=2)
+    same = longer[:1, :4].expand(3, 4, *trailing)
+    for values in (longer[:, :4], longer[:, 2:6], longer[:, ::2], doubled[:, :4, 1], same):
+        assert torch.equal(packing.pack(values), packing.pack(values.contiguous()))
+        assert torch.equal(packing.unpack(packing.pack(values))[is_filled], values[is_filled])
 
 
 def test_packing_round_trip_and_transitions_over_random_lengths() -> None:
@@ -160,7 +177,7 @@ def test_sequence_equals_step_by_step(layout: Layout, trunk: str, is_recurrent: 
     inputs = random_inputs(agent, 3, n_steps, n_agents)
     packed = packing.pack(inputs)
     q_values, hidden = agent.sequence(packed, packing.counts)
-    again = agent.sequence(packed, packing.counts, agent.gather(packed))
+    again = agent.sequence(packed, packing.counts, agent.gather(packed, packing.counts))
     assert torch.equal(q_values, again[0]) and torch.equal(hidden, again[1])
     state = agent.init_hidden().expand(3 * n_agents, -1)
     steps = []
@@ -169,6 +186,47 @@ def test_sequence_equals_step_by_step(layout: Layout, trunk: str, is_recurrent: 
         steps.append((q_step.view(3, n_agents, -1), state.view(3, n_agents, -1)))
     for packed, dense in zip((q_values, hidden), zip(*steps, strict=True), strict=True):
         torch.testing.assert_close(packed, packing.pack(torch.stack(dense, dim=1)), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("layout", "trunk", "autoencoder"),
+    [
+        (UNITS, "fc", "none"),
+        (UNITS, "entity", "none"),
+        (MMM, "entity", "none"),
+        (UNITS, "entity", "belief"),
+        (UNITS, "fc", "belief"),
+    ],
+)
+def test_leaving_out_what_shows_nothing_changes_nothing(
+    layout: Layout, trunk: str, autoencoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same values and gradients, and as many rows encoded as show anything."""
+    monkeypatch.setattr("limask.trunks.WIDE", 1)
+    agent = make_agent(layout, trunk, autoencoder)
+    for name, parameter in agent.named_parameters():
+        if "inferred" in name:
+            nn.init.normal_(parameter)
+    inputs = random_inputs(agent, 4, 5, agent.spec.n_agents)
+    is_dead = torch.rand(inputs.shape[:-1], generator=torch.Generator().manual_seed(0)) < 0.5
+    inputs[..., : layout.obs_size] *= ~is_dead.unsqueeze(-1)
+    packing = Packing(torch.arange(5) < torch.tensor([[3], [5], [1], [5]]))
+    packed = packing.pack(inputs)
+    found = []
+    for few in (0.9, 0.0):
+        monkeypatch.setattr("limask.agent.FEW", few)
+        rows = agent._rows_to_encode(packed)
+        assert (rows is None) == (few == 0)
+        if rows is not None:
+            assert len(rows) == (~packing.pack(is_dead)).sum()
+        q_values, _ = agent.sequence(packed, packing.counts)
+        trained = agent.q_parameters()
+        gradients = torch.autograd.grad(
+            (q_values * torch.arange(q_values.numel()).view_as(q_values)).sum(), trained
+        )
+        found.append((q_values, *gradients))
+    for ours, dense in zip(*found, strict=True):
+        torch.testing.assert_close(ours, dense, rtol=1e-10, atol=1e-10)
 
 
 def test_fc_trunk_loads_a_hosts_rnn_agent() -> None:

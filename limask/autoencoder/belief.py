@@ -52,10 +52,16 @@ class BeliefAutoencoder(nn.Module):
         return packed_gru(self.rnn, x, [count * n_agents for count in counts]).unflatten(0, (-1, n_agents))
 
     @torch.no_grad()
-    def inferences(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        """Inferences (M, N, P) over whole episodes; see ``sequence``."""
-        states, obs = self.sequence(inputs, counts), inputs[..., : self.obs_size]
-        return self.decoder.infer(states.flatten(0, 1), obs.flatten(0, 1)).unflatten(0, states.shape[:2])
+    def inferences(
+        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Inferences (S, P) over whole episodes, of the ``rows`` (S,) of all M · N, None = of all; see
+        ``sequence``."""
+        states = self.sequence(inputs, counts).flatten(0, 1)
+        obs = inputs[..., : self.obs_size].flatten(0, 1)
+        if rows is not None:
+            states, obs = states.index_select(0, rows), obs.index_select(0, rows)
+        return self.decoder.infer(states, obs)
 
 
 class BeliefDecoder(nn.Module):
