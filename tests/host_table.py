@@ -49,18 +49,20 @@ class Case(NamedTuple):
 ONE_BATTLE = ("runner=episode", "batch_size_run=1")
 #: They learn from the episodes just played.
 ON_POLICY = ("batch_size=10", "buffer_size=10")
+#: What is inferred reaches the agent while these short trainings last.
+LET_IN = ("lim.rec_warmup=200",)
 ALL_BUT_OLD = frozenset({ZOO, "epymarl", "epymarl_v1"})
 ALGORITHMS = [
     Case("qmix (stock)", "qmix", ONE_BATTLE),
     Case("qmix_fc", "qmix_fc"),
     Case("qmix_entity", "qmix_entity"),
-    Case("qmix_lim", "qmix_lim"),
+    Case("qmix_lim", "qmix_lim", LET_IN),
     Case("qmix_fc_lim", "qmix_fc_lim"),
     Case("qmix_entity_lim", "qmix_entity_lim"),
-    Case("vdn_lim", "vdn_lim"),
-    Case("iql_lim", "iql_lim"),
+    Case("vdn_lim", "vdn_lim", LET_IN),
+    Case("iql_lim", "iql_lim", LET_IN),
     Case("hpn_qmix (stock)", "hpn_qmix", hosts=frozenset({"pymarl3"})),  # in StarCraft II alone
-    Case("qatten_lim", "qatten_lim", hosts=frozenset({"pymarl2", "pymarl3"})),
+    Case("qatten_lim", "qatten_lim", LET_IN, frozenset({"pymarl2", "pymarl3"})),
     Case("qplex_lim", "qplex_lim", hosts=frozenset({ZOO, "pymarl2", "pymarl3"})),
     Case("mappo_lim", "mappo_lim", ON_POLICY, ALL_BUT_OLD),
     Case("ippo_lim", "ippo_lim", ON_POLICY, ALL_BUT_OLD),

@@ -481,8 +481,8 @@ def test_yaml_and_dataclass_agree(file: Path) -> None:
     assert algorithm["name"] == file.stem
 
 
-#: What autoencoder ``belief`` learns from, how wide it is, and how fast it learns.
-OF_BELIEF = ("rec_targets", "rec_share", "decoder_dim", "decoder_lr")
+#: What autoencoder ``belief`` learns from, when it is let in, how wide it is, and how fast it learns.
+OF_BELIEF = ("rec_targets", "rec_share", "rec_warmup", "decoder_dim", "decoder_lr")
 
 
 def test_arms_differ_in_the_trunk_and_the_autoencoder_alone() -> None:

@@ -92,7 +92,8 @@ def test_pymarlzooplus_trains_saves_and_evaluates_the_same_policy_again(tmp_path
     """A user's first run: train, save, then evaluate the checkpoint twice through the host's own options."""
     command = [sys.executable, "-m", "limask", "run", "--host", "pymarlzooplus", "--config=qmix_lim"]
     command += ["--env-config=smax", "with", "seed=3", "test_nepisode=8", "env_args.map_name=3m"]
-    run([*command, "t_max=400", "batch_size=16", "save_model=True", "learner_log_interval=0"], tmp_path)
+    short = ["t_max=400", "batch_size=16", "lim.rec_warmup=0"]
+    run([*command, *short, "save_model=True", "learner_log_interval=0"], tmp_path)
     trained = sacred_run(tmp_path / "results", "qmix_lim")
     for key in ("loss", "rec_loss", "mask_rate", "return_mean", "test_return_mean", "test_battle_won_mean"):
         value = last(trained, key)
@@ -132,6 +133,7 @@ def test_a_mistake_is_one_line_and_no_traceback_inside_the_hosts_loop(tmp_path: 
 # -- checkouts --------------------------------------------------------------------------------------------
 
 SHORT = ["with", "t_max=200", "batch_size=8", "buffer_size=50", "test_nepisode=8", "learner_log_interval=0"]
+SHORT += ["lim.rec_warmup=0"]
 
 
 def copied(source: Path, tmp_path: Path) -> Path:

@@ -219,7 +219,7 @@ class _Loop:
         self.act()
         for _ in range(self.n_samples):
             batch = self.buffer.sample(self.arm.args.batch_size)
-            self.arm.learner.train(batch[:, : batch.max_t_filled()], 0, 0)
+            self.arm.learner.train(batch[:, : batch.max_t_filled()], _LATE, _LATE)
         return (time.perf_counter() - start) / (self.runner.t_env - before)
 
 
@@ -272,7 +272,7 @@ def _peak_of_update(algorithm: str, lim: dict[str, Any] | None, map_name: str) -
     batch = hosted.random_batch(host, shape, BATCH)
     before = _peak_memory()
     for _ in range(2):
-        arm.learner.train(batch, 0, 0)
+        arm.learner.train(batch, _LATE, _LATE)
     return _peak_memory() - before
 
 
