@@ -51,6 +51,8 @@ ONE_BATTLE = ("runner=episode", "batch_size_run=1")
 ON_POLICY = ("batch_size=10", "buffer_size=10")
 #: What is inferred reaches the agent while these short trainings last.
 LET_IN = ("lim.rec_warmup=200",)
+#: MA²E is pretrained, and acts, while they last.
+PRETRAINED = ("lim.pretrain_episodes=16", "lim.pretrain_updates=10")
 ALL_BUT_OLD = frozenset({ZOO, "epymarl", "epymarl_v1"})
 ALGORITHMS = [
     Case("qmix (stock)", "qmix", ONE_BATTLE),
@@ -59,6 +61,8 @@ ALGORITHMS = [
     Case("qmix_lim", "qmix_lim", LET_IN),
     Case("qmix_fc_lim", "qmix_fc_lim"),
     Case("qmix_entity_lim", "qmix_entity_lim"),
+    Case("qmix_ma2e", "qmix_ma2e", PRETRAINED),
+    Case("qmix_li_ma2e", "qmix_li_ma2e", PRETRAINED),
     Case("vdn_lim", "vdn_lim", LET_IN),
     Case("iql_lim", "iql_lim", LET_IN),
     Case("hpn_qmix (stock)", "hpn_qmix", hosts=frozenset({"pymarl3"})),  # in StarCraft II alone
