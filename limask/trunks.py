@@ -89,7 +89,7 @@ class FcTrunk(nn.Linear):
     def __init__(self, spec: AgentSpec, obs_size: int) -> None:
         super().__init__(spec.input_size(obs_size), spec.hidden_dim)
         self.obs_size = obs_size
-        #: Whether rows that show nothing are left out: of narrow observations that costs what it saves.
+        #: Whether rows that show nothing are left out: of narrow observations there is little to save.
         self.skips_empty = obs_size >= WIDE
 
     def forward(self, inputs: torch.Tensor) -> Encoded:  # type: ignore[override]

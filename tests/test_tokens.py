@@ -223,3 +223,12 @@ def test_teammate_slots_by_hand(n_agents: int, slots: list[list[int]]) -> None:
     """Agent i's ally tokens are the other agents in order."""
     assert tokens.teammate_slots(n_agents).tolist() == slots
     assert tokens.teammate_slots(n_agents).shape == (n_agents, n_agents - 1)
+
+
+def test_to_the_dead_nothing_is_out_of_sight() -> None:
+    """They are told by the tokens that the living show of themselves; without such tokens there are none."""
+    obs = torch.tensor([[1.0, 0, 0, 0, 0, 2, 0, 0], [0] * 8])
+    assert tokens.is_out_of_sight(obs, SMALL).tolist() == [[False, True, False, True], [False] * 4]
+    others = Layout("others", (SMALL.groups[0], SMALL.groups[2]))
+    obs = torch.tensor([[0.0, 3, 0, 0, 0], [0] * 5])
+    assert tokens.is_out_of_sight(obs, others).tolist() == [[False, True, True], [True] * 3]
