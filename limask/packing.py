@@ -25,7 +25,6 @@ class Packing:
         self.shape = (n_episodes, n_steps)
         #: (M,) index of each packed step in the flattened (B · T) steps.
         self.index = order[ranks] * n_steps + steps
-        self._place = (order[ranks], steps)
         per_step = by_time.sum(dim=1)
         #: Episodes that have a step t, for each t that any has.
         self.counts: list[int] = [count for count in per_step.tolist() if count]
@@ -49,8 +48,7 @@ class Packing:
             return values.flatten(0, 1).index_select(0, self.index)
         # The first steps of longer episodes, as hosts cut a sample: to flatten them would be to copy them.
         rows = values.as_strided(((n_episodes - 1) * apart + n_steps, *values.shape[2:]), values.stride()[1:])
-        episodes, steps = self._place
-        return rows.index_select(0, episodes * apart + steps)
+        return rows.index_select(0, self.index + self.index // n_steps * (apart - n_steps))
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
         """(M, …) → (B, T, …), zero where nothing is filled."""
