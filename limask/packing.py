@@ -39,16 +39,16 @@ class Packing:
         """Packed indices of the steps of the first ``n_episodes``, in the order of their own ``Packing``."""
         return (self.index < n_episodes * self.shape[1]).nonzero().squeeze(1)
 
-    def pack(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, T, …) → (M, …)."""
+    def pack(self, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, T, …) → (M, …), written into ``out`` where it is given."""
         n_episodes, n_steps = self.shape
         between, step = values.stride()[:2]
         apart, odd = divmod(between, max(1, values[0, 0].numel()))
         if odd or apart <= n_steps or step * apart != between or not values[0, 0].is_contiguous():
-            return values.flatten(0, 1).index_select(0, self.index)
+            return torch.index_select(values.flatten(0, 1), 0, self.index, out=out)
         # The first steps of longer episodes, as hosts cut a sample: to flatten them would be to copy them.
         rows = values.as_strided(((n_episodes - 1) * apart + n_steps, *values.shape[2:]), values.stride()[1:])
-        return rows.index_select(0, self.index + self.index // n_steps * (apart - n_steps))
+        return torch.index_select(rows, 0, self.index + self.index // n_steps * (apart - n_steps), out=out)
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
         """(M, …) → (B, T, …), zero where nothing is filled."""
