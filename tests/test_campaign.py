@@ -171,9 +171,10 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("in_sight", 10),
         ("masking", 21),
         ("methods", 30),
+        ("methods_4m", 30),
         ("pilot", 40),
         ("short_sight", 30),
-        ("warmup", 24),
+        ("warmup", 30),
         ("smoke", 12),
     ],
 )
