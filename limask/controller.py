@@ -46,15 +46,12 @@ class LimMac:
         if isinstance(autoencoder, TeamAutoencoder):
             inputs, taken = self.step_inputs(batch)
             return self._with_inferences(autoencoder, inputs, taken, packing.index)
-        obs, spec = batch["obs"], self.agent.spec
-        n_obs, n_actions = obs.shape[3], spec.n_actions * spec.has_last_action
+        obs, last = batch["obs"], packing.pack(_shifted(batch["actions_onehot"], 0))
+        behind = self._join(obs.new_empty(*last.shape[:2], 0), last)
         # Packed where it belongs: to pack first and then to join would copy all observations twice.
-        joined = obs.new_empty(len(packing.index), self.n_agents, spec.input_size(n_obs))
-        packing.pack(obs, out=joined[..., :n_obs])
-        if spec.has_last_action:
-            joined[..., n_obs : n_obs + n_actions] = packing.pack(_shifted(batch["actions_onehot"], 0))
-        if spec.has_agent_id:
-            joined[..., n_obs + n_actions :] = torch.eye(self.n_agents, device=obs.device)
+        joined = obs.new_empty(*last.shape[:2], obs.shape[3] + behind.shape[2])
+        packing.pack(obs, out=joined[..., : obs.shape[3]])
+        joined[..., obs.shape[3] :] = behind
         return joined
 
     def step_inputs(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:

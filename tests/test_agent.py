@@ -97,6 +97,9 @@ def test_packing_takes_parts_of_longer_episodes_as_they_are(
     for values in (longer[:, :4], longer[:, 2:6], longer[:, ::2], doubled[:, :4, 1], same):
         assert torch.equal(packing.pack(values), packing.pack(values.contiguous()))
         assert torch.equal(packing.unpack(packing.pack(values))[is_filled], values[is_filled])
+        wider = torch.zeros(7, *trailing, 2)
+        packing.pack(values, out=wider[..., 0])
+        assert torch.equal(wider[..., 0], packing.pack(values)) and not wider[..., 1].any()
     monkeypatch.setattr(torch.Tensor, "flatten", None)  # which would copy them
     packing.pack(longer[:, :4])
 
