@@ -151,7 +151,9 @@ class EntityTrunk(nn.Module):
         entities, pooled, inferred = {}, [], {}
         for group, part in zip(self.groups, gathered.tokens.split(self.counts, dim=1), strict=True):
             kind = group.kind
-            entities[kind] = torch.relu_(self.embed[kind](part))
+            embed = cast(nn.Linear, self.embed[kind]).weight
+            # Laid out anew, its gradient is tokensᵀ · g: gᵀ · tokens takes several times as long.
+            entities[kind] = torch.relu_(part @ embed.t().contiguous())
             total = entities[kind].sum(dim=1)
             if kind in gathered.unseen:
                 weight = cast(nn.Linear, self.embed_inferred[kind]).weight
@@ -267,10 +269,11 @@ def _aim_at(kind: str, aim: torch.Tensor, encoded: Encoded) -> torch.Tensor:
     weights, shared = aim[:, :-1], aim[:, -1:]
     if encoded.rows is not None:
         weights = weights.index_select(0, encoded.rows)
-    values = torch.bmm(encoded.entities[kind], weights.unsqueeze(-1)).squeeze(-1)
+    # Not as a product of matrices: its backward pass takes several times as long for ones as thin as these.
+    values = torch.linalg.vecdot(encoded.entities[kind], weights.unsqueeze(1))
     if (inferred := encoded.inferred.get(kind)) is not None:
         by_feature = weights @ inferred.weight  # a · (V u) = (a · V) u
-        values = values + torch.bmm(inferred.features, by_feature.unsqueeze(-1)).squeeze(-1)
+        values = values + torch.linalg.vecdot(inferred.features, by_feature.unsqueeze(1))
     if encoded.rows is None:
         return values + shared
     return shared.repeat(1, values.shape[1]).index_put((encoded.rows,), values, accumulate=True)

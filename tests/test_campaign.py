@@ -174,6 +174,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("methods_4m", 30),
         ("pilot", 40),
         ("short_sight", 30),
+        ("short_sight_long", 15),
         ("warmup", 30),
         ("smoke", 12),
     ],
