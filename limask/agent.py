@@ -13,6 +13,7 @@ from torch import nn
 
 from limask import tokens
 from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder, TeamAutoencoder
+from limask.compiled import CompiledStep
 from limask.config import LimConfig
 from limask.entity_trunk import EntityHead, EntityTrunk
 from limask.gru import packed_gru
@@ -60,6 +61,8 @@ class LimAgent(nn.Module):
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
         )
         self.fc2 = EntityHead(spec, layout) if is_entity else FcHead(hidden_dim, spec.n_actions)
+        self.compiled = CompiledStep(self) if config.compile else None
+        self.is_acting = False  # what learns from single steps needs their gradients
         self.autoencoder = None
         if config.autoencoder == "team":
             sizes = (spec.n_agents, spec.n_actions, spec.input_size(layout.obs_size), layout.obs_size)
@@ -92,6 +95,11 @@ class LimAgent(nn.Module):
                 parameter.requires_grad_(is_open)
 
     def forward(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``step``."""
+        step = self.compiled if self.compiled is not None and self.is_acting else self.step
+        return step(inputs, hidden)
+
+    def step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One time step: inputs (R, D) and hidden states (…, H) → Q-values (R, A), hidden states (R, H); see
         ``init_hidden`` for H."""
         if not isinstance(self.autoencoder, BeliefAutoencoder):

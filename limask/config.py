@@ -102,6 +102,8 @@ class LimConfig:
         q_lambda: whether each step's reward is corrected by how far the best action's value lies above that
             of the action taken: PyMARL2's Q(λ) targets.
         minibatches: SGD steps made of one sampled batch; ``auto`` is one for every 32 episodes.
+        compile: whether the agent's acting step is compiled at its first use, on the CPU and with a C++
+            compiler: its actions may then differ by rounding.
     """
 
     layout: str | Mapping[str, Any] = option("auto", choices=LAYOUTS, block="{entities: […]}")
@@ -136,6 +138,7 @@ class LimConfig:
     td_lambda: float = option(0.0, low=0.0, high=1.0)
     q_lambda: bool = option(False)
     minibatches: int | Literal["auto"] = option("auto", low=1, choices=("auto",))
+    compile: bool = option(False)
 
     @classmethod
     def from_block(cls, block: object) -> LimConfig:

@@ -33,11 +33,16 @@ class LimMac:
         """What Q-learning trains: all of the agent but an autoencoder inside it."""
         return iter(self.agent.q_parameters())
 
+    @torch.no_grad()  # some hosts' runners would keep what a gradient needs of a whole episode
     def select_actions(self, ep_batch: Any, *args: Any, test_mode: bool = False, **kwargs: Any) -> Any:
         """See the host's."""
         if isinstance(self.agent.autoencoder, TeamAutoencoder) and not test_mode:
             self.latest = ep_batch
-        return super().select_actions(ep_batch, *args, test_mode=test_mode, **kwargs)  # type: ignore[misc]
+        self.agent.is_acting = True
+        try:
+            return super().select_actions(ep_batch, *args, test_mode=test_mode, **kwargs)  # type: ignore[misc]
+        finally:
+            self.agent.is_acting = False
 
     def sequence_inputs(self, batch: Any, packing: Packing) -> torch.Tensor:
         """Agent inputs of all filled steps: (M, N, D), in the order of the host's ``_build_inputs``, and

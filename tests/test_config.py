@@ -88,6 +88,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("minibatches", True, ("integer", "at least 1", "auto")),
     ("minibatches", "all", ("integer", "at least 1", "auto")),
     ("minibatches", "4", ("integer", "at least 1", "auto")),
+    ("compile", "auto", ("True or False",)),
 ]
 
 # Key, value on the edge of what is allowed, and what is stored.
@@ -142,6 +143,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("td_lambda", 1, 1.0),
     ("minibatches", 1, 1),
     ("minibatches", "auto", "auto"),
+    ("compile", True, True),
 ]
 
 

@@ -153,6 +153,12 @@ def _acting(host: Any, effort: Effort) -> Iterator[timing.Row]:
     for shape in map(hosted.smax_shape, effort.maps):
         arms = {"host": build(host, "qmix", shape)}
         arms |= {name: build(host, name, shape) for name in ("qmix_fc", "qmix_entity", "qmix_lim")}
+        if not effort.is_quick:
+            compiled = {"lim": {"compile": True}}
+            arms |= {
+                f"{name} compile=True": build(host, name, shape, **compiled)
+                for name in ("qmix_entity", "qmix_lim")
+            }
         batch = hosted.random_batch(host, shape, ENVS, limit=4)
 
         for case, timed in (("acting, actions chosen", _choose), ("acting, agent alone", _step)):
@@ -170,7 +176,8 @@ def _choose(arm: Arm, batch: Any) -> float:
 def _step(arm: Arm, batch: Any) -> float:
     arm.mac.init_hidden(ENVS)
     inputs = arm.mac._build_inputs(batch, 2)
-    return timing.seconds(lambda: arm.mac.agent(inputs, arm.mac.hidden_states))
+    step = getattr(arm.mac.agent, "compiled", None) or arm.mac.agent
+    return timing.seconds(lambda: step(inputs, arm.mac.hidden_states))
 
 
 def _loops(host: Any, effort: Effort) -> Iterator[timing.Row]:
