@@ -144,7 +144,7 @@ def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     text = "run a campaign, or go on with one that was cut short"
     run = actions.add_parser("run", help=text, description=text, allow_abbrev=False)
     run.add_argument(
-        "file", type=Path, help="campaign file, or the name of one of limask's: demo, headroom, smoke, pilot"
+        "file", type=Path, help="campaign file, or the name of one of limask's: demo, pilot, smoke, …"
     )
     run.add_argument(
         "--output", type=Path, help="the campaign's folder (default: ./results/NAME OF THE FILE)"
