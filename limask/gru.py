@@ -91,11 +91,13 @@ class _PackedGru(torch.autograd.Function):
             kept = block.rows if has_backward else slice(block.rows.stop - block.rows.start)
             torch.addmm(bias, inputs[block.rows], project, out=gates[kept])
             of_steps = counts[block.first : block.end]
-            parts = (part.split(of_steps) for part in (gates[kept], recurrent[kept], hidden[block.rows]))
-            for now, taken, out in zip(*parts, strict=True):
-                was = was[: len(now)]
-                reset, update, new = now.split(size, dim=1)
-                now[:, :both].addmm_(was, recur).sigmoid_()
+            # Views of all steps at once: made step by step they cost as much as the smaller operations.
+            columns = gates[kept].split(size, dim=1)
+            views = (gates[kept][:, :both], *columns, recurrent[kept], hidden[block.rows])
+            by_step = zip(of_steps, *(view.split(of_steps) for view in views), strict=True)
+            for count, reset_update, reset, update, new, taken, out in by_step:
+                was = was[:count]
+                reset_update.addmm_(was, recur).sigmoid_()
                 torch.addmm(bias_new, was, recur_new, out=taken)
                 new.addcmul_(reset, taken).sigmoid_()
                 torch.add(minus_one, new, alpha=2, out=new)
@@ -159,18 +161,15 @@ def _through_time(
     """Multiply the derivatives of a block's rows by dL/dh', and add to each step's dL/dh' what comes from
     the step after it; both in place."""
     size = weight_hh.shape[1]
-    end = block.rows.stop
-    for step in range(block.end - 1, block.first - 1, -1):
-        count = counts[step]
-        first = end - count
-        now = grad_hidden[first:end]
-        here = by_gate[first - block.rows.start : end - block.rows.start]
-        here.view(count, 3, size).mul_(now.unsqueeze(1))
-        if step:
-            earlier = first - counts[step - 1]
-            into = grad_hidden[earlier : earlier + count]
-            into.addcmul_(now, gates[first:end, size : 2 * size]).addmm_(here, weight_hh)
-        end = first
+    of_steps = counts[block.first : block.end]
+    before = counts[block.first - 1] if block.first else 0
+    grads = grad_hidden[block.rows.start - before : block.rows.stop].split([before, *of_steps])
+    parts = (gates[block.rows, size : 2 * size], by_gate, by_gate.view(-1, 3, size))
+    by_step = zip(of_steps, grads, grads[1:], *(part.split(of_steps) for part in parts), strict=False)
+    for count, earlier, now, update, here, by_part in reversed(list(by_step)):
+        by_part.mul_(now.unsqueeze(1))
+        if earlier.numel():
+            earlier[:count].addcmul_(now, update).addmm_(here, weight_hh)
 
 
 def _states_before(hidden: torch.Tensor, counts: list[int], block: _Block) -> torch.Tensor:
