@@ -15,18 +15,22 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-
-if TYPE_CHECKING:
-    from limask.agent import LimAgent
 
 _log = logging.getLogger("limask.compiled")
 
 #: Inputs (R, D) and hidden states (R, H) → Q-values (R, A) and hidden states (R, H).
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class Agent(Protocol):
+    """A module that acts step by step."""
+
+    def step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``Step``."""
 
 
 class CompiledStep:
@@ -36,7 +40,7 @@ class CompiledStep:
     Parameters may change between calls, buffers that the step reads may not.
     """
 
-    def __init__(self, agent: LimAgent) -> None:
+    def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._sizes: tuple[torch.Size, torch.Size] | None = None
         self._compiled: Step | None = None
@@ -63,7 +67,7 @@ class CompiledStep:
 class _Stepping(nn.Module):
     """``forward`` is the agent's ``step``."""
 
-    def __init__(self, agent: LimAgent) -> None:
+    def __init__(self, agent: Agent) -> None:
         super().__init__()
         self.agent = agent
 
@@ -84,7 +88,7 @@ class _Function(nn.Module):
         return torch.func.functional_call(self.modules_outside[0], named, (inputs, hidden))
 
 
-def _compiled(agent: LimAgent, inputs: torch.Tensor, hidden: torch.Tensor) -> Step | None:
+def _compiled(agent: Agent, inputs: torch.Tensor, hidden: torch.Tensor) -> Step | None:
     """The step for these sizes, or None where it cannot be compiled, which is logged either way."""
     stepping = _Stepping(agent)
     parameters = list(stepping.parameters())

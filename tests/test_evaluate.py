@@ -295,6 +295,15 @@ def test_wilson_interval() -> None:
     assert wilson_interval(1.0, 10) == pytest.approx((1.0, 10 / 13.8415, 1.0), abs=1e-4)
 
 
+def test_nothing_is_compiled_for_an_evaluation(host: Host, runs: dict[str, Path]) -> None:
+    """It would take longer than most evaluations do; of the host's own agents nothing of it is asked."""
+    run = trained.read_run(runs["entity"])
+    compiling = run._replace(config={**run.config, "lim": {**run.config["lim"], "compile": True}})
+    assert trained.freeze(host, compiling, None, env_args={"seed": SEED}).mac.agent.compiled is None
+    own = trained.freeze(host, trained.read_run(runs["own"]), None, env_args={"seed": SEED})
+    assert not hasattr(own.args, "lim")
+
+
 # -- transfer --------------------------------------------------------------------------------------------
 
 

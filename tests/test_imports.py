@@ -11,7 +11,7 @@ PACKAGE = Path(limask.__file__).parent
 
 #: Modules from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
-    ("errors", "gru", "packing", "selectors", "targets"),
+    ("compiled", "errors", "gru", "packing", "selectors", "targets"),
     ("options",),
     ("compat", "config", "memory", "resources", "sinks"),
     ("envs", "install"),

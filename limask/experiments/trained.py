@@ -145,7 +145,8 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
     # There is no replay buffer here that could be too large.
     given = {"buffer_size": 1, **sizes, **greedy, **cpu, **overrides}
     if "lim" in run.config:
-        given["lim"] = {"compile": False}  # which takes longer than most evaluations
+        # Compiling takes longer than most evaluations.
+        given["lim"] = {**overrides.get("lim", {}), "compile": False}
     args = SimpleNamespace(**hosted.merged(copy.deepcopy(run.config), given))
     args.env_args["map_name"] = shape.name
     _, mac, learner = hosted.arm(host, args, shape)
