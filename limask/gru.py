@@ -91,7 +91,7 @@ class _PackedGru(torch.autograd.Function):
             kept = block.rows if has_backward else slice(block.rows.stop - block.rows.start)
             torch.addmm(bias, inputs[block.rows], project, out=gates[kept])
             of_steps = counts[block.first : block.end]
-            # Views of all steps at once: made step by step they cost as much as the smaller operations.
+            # Views of all steps at once: made step by step they show in the time of small batches.
             columns = gates[kept].split(size, dim=1)
             views = (gates[kept][:, :both], *columns, recurrent[kept], hidden[block.rows])
             by_step = zip(of_steps, *(view.split(of_steps) for view in views), strict=True)

@@ -154,9 +154,8 @@ def _acting(host: Any, effort: Effort) -> Iterator[timing.Row]:
         arms = {"host": build(host, "qmix", shape)}
         arms |= {name: build(host, name, shape) for name in ("qmix_fc", "qmix_entity", "qmix_lim")}
         if not effort.is_quick:
-            compiled = {"lim": {"compile": True}}
             arms |= {
-                f"{name} compile=True": build(host, name, shape, **compiled)
+                f"{name} compile=True": build(host, name, shape, lim={"compile": True})
                 for name in ("qmix_entity", "qmix_lim")
             }
         batch = hosted.random_batch(host, shape, ENVS, limit=4)
