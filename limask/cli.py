@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-#: What is found in it by ``limask.experiments.trained.read_run``.
+#: What is found in it by ``limask.experiments.evaluation.trained.read_run``.
 _TRAINED = "folder of a run with a checkpoint: an attempt of a campaign, or the --results of `limask run`"
 
 
@@ -218,7 +218,7 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from limask.doctor import doctor, lines
+    from limask.install.doctor import doctor, lines
 
     findings = doctor(options.checkout)
     print("\n".join(lines(findings, options.checkout)))
@@ -226,19 +226,19 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from limask.run import run_host
+    from limask.hosts.run import run_host
 
     run_host(options.host, options.rest, options.results, options.sink, with_compat=options.compat)
 
 
 def _bench_speed(options: argparse.Namespace) -> None:
-    from limask.experiments.speed import speed
+    from limask.experiments.bench.speed import speed
 
     speed(options.output, quick=options.quick)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from limask.experiments.evaluate import evaluate
+    from limask.experiments.evaluation.evaluate import evaluate
 
     evaluate(
         options.runs,
@@ -252,14 +252,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from limask.experiments.inspection import inspect
+    from limask.experiments.evaluation.inspection import inspect
 
     inspect(options.run, seed=options.seed, output=options.output)
 
 
 def _campaign_run(options: argparse.Namespace) -> None:
-    from limask.experiments.campaign_run import run_campaign
-    from limask.experiments.launchers import chosen_launcher
+    from limask.experiments.launch.choose import chosen_launcher
+    from limask.experiments.launch.run import run_campaign
 
     launcher = chosen_launcher(
         options.launcher,
@@ -273,12 +273,12 @@ def _campaign_run(options: argparse.Namespace) -> None:
 
 
 def _campaign_report(options: argparse.Namespace) -> None:
-    from limask.experiments.report import report_campaign
+    from limask.experiments.report.write import report_campaign
 
     report_campaign(options.folder)
 
 
 def _campaign_status(options: argparse.Namespace) -> None:
-    from limask.experiments.campaign_run import campaign_status
+    from limask.experiments.launch.run import campaign_status
 
     print("\n".join(campaign_status(options.folder, as_json=options.json)))

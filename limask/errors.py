@@ -1,6 +1,8 @@
 """The one exception that limask shows to its users as a message."""
 
+import difflib
 import warnings
+from collections.abc import Iterable
 
 with warnings.catch_warnings():
     # sacred 0.8.7 imports pkg_resources, which warns of its own end: not a user's concern.
@@ -17,3 +19,9 @@ class LimaskError(SacredError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, print_traceback=False)
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Words that point to the nearest of the ``known`` names, or none."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from limask import gru
-from limask.agent import LimAgent
+from limask.acting.agent import LimAgent
 from limask.config import LimConfig
-from limask.gru import packed_gru
 from limask.layouts import Layout, TokenGroup, flat_layout, smac_layout_of
-from limask.packing import Packing
-from limask.targets import lambda_returns
-from limask.trunks import AgentSpec
+from limask.learning.targets import lambda_returns
+from limask.networks import gru
+from limask.networks.gru import packed_gru
+from limask.networks.packing import Packing
+from limask.networks.spec import AgentSpec
 
 N_AGENTS, N_ENEMIES, FIRST_ATTACK = 3, 4, 2
 UNITS = Layout(
@@ -56,7 +56,7 @@ def random_inputs(agent: LimAgent, *axes: int) -> torch.Tensor:
     spec, layout = agent.spec, agent.layout
     obs = torch.rand(*axes, layout.obs_size, dtype=torch.float64) + 0.1
     unseen = torch.rand(*axes, layout.n_tokens) < 0.3
-    from limask import tokens
+    from limask.layouts import tokens
 
     obs = tokens.hide(obs, unseen & tokens.hideable(layout), layout)
     parts = [obs]
@@ -209,7 +209,7 @@ def test_leaving_out_what_shows_nothing_changes_nothing(
     layout: Layout, trunk: str, autoencoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same values and gradients, and as many rows encoded as show anything."""
-    monkeypatch.setattr("limask.trunks.WIDE", 1)
+    monkeypatch.setattr("limask.networks.trunks.WIDE", 1)
     agent = make_agent(layout, trunk, autoencoder)
     for name, parameter in agent.named_parameters():
         if "inferred" in name:
@@ -221,7 +221,7 @@ def test_leaving_out_what_shows_nothing_changes_nothing(
     packed = packing.pack(inputs)
     found = []
     for few in (0.9, 0.0):
-        monkeypatch.setattr("limask.agent.FEW", few)
+        monkeypatch.setattr("limask.acting.agent.FEW", few)
         rows = agent._rows_to_encode(packed)
         assert (rows is None) == (few == 0)
         if rows is not None:
@@ -256,7 +256,7 @@ def test_fc_trunk_loads_a_hosts_rnn_agent() -> None:
 
 def permute(agent: LimAgent, inputs: torch.Tensor, kind: str, order: torch.Tensor) -> torch.Tensor:
     """Inputs with the tokens of one kind, and last actions at enemies, in another order."""
-    from limask import tokens
+    from limask.layouts import tokens
 
     layout, size = agent.layout, agent.layout.obs_size
     parts = dict(tokens.split(inputs[..., :size], layout))

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from limask import tokens
 from limask.autoencoder import EntityAutoencoder
 from limask.autoencoder.belief import BeliefDecoder
 from limask.autoencoder.losses import Standardiser, mean_squared
-from limask.layouts import Layout, TokenGroup, token_starts
+from limask.layouts import Layout, TokenGroup, token_starts, tokens
 
 #: Added to a variance before its root is taken.
 FLOOR = 1e-4

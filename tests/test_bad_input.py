@@ -9,13 +9,13 @@ import host_parts
 import pytest
 import torch
 
-from limask import layouts, masking, tokens
+from limask import layouts, masking
 from limask.config import AGENT_MASKERS, MASKERS, LimConfig
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.layouts import Layout, TokenGroup, flat_layout
+from limask.layouts import Layout, TokenGroup, flat_layout, tokens
 from limask.masking import REGISTRY, MaskView, hidden_tokens
-from limask.packing import Packing
+from limask.networks.packing import Packing
 
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 LATE = 10**6  # environment steps after which informed masks have taken over

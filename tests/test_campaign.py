@@ -22,12 +22,14 @@ from checkout_parts import make_checkout
 
 from limask import cli, resources
 from limask.errors import LimaskError
-from limask.experiments import campaign_folder, files, jobs
-from limask.experiments.campaign import Campaign, read_campaign
-from limask.experiments.campaign_check import check_campaign
-from limask.experiments.campaign_folder import CampaignFolder
-from limask.experiments.campaign_run import campaign_status, run_campaign
-from limask.experiments.collect import read_tests
+from limask.experiments.campaign import folder as campaign_folder
+from limask.experiments.campaign.check import check_campaign
+from limask.experiments.campaign.collect import read_tests
+from limask.experiments.campaign.folder import CampaignFolder
+from limask.experiments.campaign.plan import Campaign, read_campaign
+from limask.experiments.launch import jobs
+from limask.experiments.launch.run import campaign_status, run_campaign
+from limask.experiments.storage import files
 
 #: Arguments: the folder for results, the arm, and a folder of notes that outlives the run. An arm does what
 #: its name says: learn, crash, crash_once, diverge, full (disk), silent (no test), slow (until told to end).
@@ -356,8 +358,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import test_campaign
 from limask import cli
-from limask.experiments import jobs
-from limask.experiments.campaign import Campaign
+from limask.experiments.launch import jobs
+from limask.experiments.campaign.plan import Campaign
 jobs.POLL_SECONDS = 0.02
 Campaign.command = test_campaign.child_command
 try:
@@ -551,9 +553,9 @@ def test_terminal_shows_a_row_per_run(block: Callable[..., Given], tmp_path: Pat
 
     from rich.console import Console
 
-    from limask.experiments.campaign_view import CampaignView
-    from limask.experiments.jobs import Job
-    from limask.experiments.progress import JobWatch
+    from limask.experiments.launch.jobs import Job
+    from limask.experiments.launch.progress import JobWatch
+    from limask.experiments.launch.view import CampaignView
 
     run = Campaign.from_block(block()).runs()[0]
     view = CampaignView(summary="1 of 2 runs done")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from test_agent import MMM, make_agent, random_inputs
 
-from limask.agent import LimAgent
-from limask.compiled import CompiledStep
+from limask.acting.agent import LimAgent
+from limask.acting.compiled import CompiledStep
 
 
 def with_weights(agent: LimAgent) -> LimAgent:
@@ -25,7 +25,7 @@ def with_weights(agent: LimAgent) -> LimAgent:
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Of what limask has logged: torch logs what it traces."""
-    return [record.levelname for record in caplog.records if record.name == "limask.compiled"]
+    return [record.levelname for record in caplog.records if record.name == "limask.acting.compiled"]
 
 
 def assert_same(agent: LimAgent, step: Any, inputs: torch.Tensor, hidden: torch.Tensor) -> None:
@@ -43,7 +43,7 @@ def test_the_compiled_step_has_the_numbers_of_the_step(
     step = agent.compiled = CompiledStep(agent)
     inputs = random_inputs(agent, 6, agent.spec.n_agents).flatten(0, 1)
     start = agent.init_hidden().unsqueeze(0).expand(6, agent.spec.n_agents, -1)
-    with caplog.at_level(logging.INFO, "limask.compiled"):
+    with caplog.at_level(logging.INFO, "limask.acting.compiled"):
         assert_same(agent, step, inputs, start)
     assert levels(caplog) == ["INFO"]
     hidden = agent.step(inputs, start)[1]

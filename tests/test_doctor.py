@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from checkout_parts import make_checkout
 
-from limask import doctor, memory
+from limask import memory
 from limask.cli import main
-from limask.doctor import Finding
+from limask.install import doctor
+from limask.install.doctor import Finding
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"n_agents": 3, "n_actions": 9, "obs_shape": 30, "state_shape": 40, "episode_limit": 100}

@@ -14,16 +14,16 @@ import pytest
 import torch
 from run_parts import STOP, save_run
 
-from limask import tokens
 from limask.cli import main
 from limask.envs.smax import Observation, SmaxVector, Transition
 from limask.errors import LimaskError
-from limask.experiments import evaluate, evaluate_files, hosted, perturb, trained
-from limask.experiments.evaluate import Row, wilson_interval
-from limask.experiments.perturb import PerturbedBattles
+from limask.experiments import hosted
+from limask.experiments.evaluation import evaluate, evaluate_output, perturb, trained
+from limask.experiments.evaluation.evaluate import Row, wilson_interval
+from limask.experiments.evaluation.perturb import PerturbedBattles
 from limask.experiments.statistics import Interval
 from limask.hosts import Host
-from limask.layouts import smax_layout
+from limask.layouts import smax_layout, tokens
 
 N_AGENTS, N_ACTIONS = 3, 8  # on 3m
 SEED, EPISODES = 10_000, 8
@@ -278,13 +278,13 @@ def test_a_curve_is_the_mean_of_an_arms_runs_and_its_band_their_range() -> None:
         row("a", "a2", 0.0, 0.6),
         row("b", "b1", 0.0, 0.5),
     ]
-    curves = evaluate_files.curves(rows)
+    curves = evaluate_output.curves(rows)
     assert list(curves) == ["a", "b"]
     assert [point.severity for point in curves["a"]] == [0.0, 0.5]
     assert curves["a"][0] == pytest.approx((0.0, 0.7, 0.6, 0.8))
     assert curves["a"][1] == pytest.approx((0.5, 0.2, 0.1, 0.3))
     assert curves["b"] == [(0.0, 0.5, 0.4, 0.6)]
-    apart = evaluate_files.curves([*rows, row("a", "a3", 0.0, 0.1, "5m")])
+    apart = evaluate_output.curves([*rows, row("a", "a3", 0.0, 0.1, "5m")])
     assert list(apart) == ["a, trained on 3m", "b, trained on 3m", "a, trained on 5m"]
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from limask import masking, tokens
-from limask.agent import LimAgent
+from limask import masking
+from limask.acting.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.layouts import Layout, known_layout, layout_name, lbf_layout
-from limask.trunks import AgentSpec
+from limask.layouts import Layout, known_layout, layout_name, lbf_layout, tokens
+from limask.networks.spec import AgentSpec
 
 NEAR, FAR = "lbforaging:Foraging-2s-8x8-3p-2f-v3", "lbforaging:Foraging-8x8-3p-2f-coop-v3"
 #: Informed masks from the first step on.

@@ -13,7 +13,7 @@ from typing import Any
 import checkout_parts
 import pytest
 
-from limask.experiments.sacred_files import latest_run, read_curves
+from limask.experiments.storage.sacred_files import latest_run, read_curves
 from limask.install import install, uninstall
 from limask.install.families import family_of
 

@@ -9,11 +9,11 @@ import host_parts
 import pytest
 import torch
 
-from limask import tokens
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.packing import Packing
-from limask.teammates import tell
+from limask.layouts import tokens
+from limask.layouts.teammates import tell
+from limask.networks.packing import Packing
 
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 W = 48  # of a belief

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from limask import masking, tokens
+from limask import masking
 from limask.config import LimConfig
-from limask.layouts import Layout, TokenGroup
+from limask.layouts import Layout, TokenGroup, tokens
 from limask.masking import INFORMED, MaskView, hidden_tokens
 from limask.masking.mixture import random_share
 from limask.masking.scored import draw

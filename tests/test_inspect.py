@@ -12,11 +12,13 @@ import pytest
 import torch
 from run_parts import save_run
 
-from limask import masking, tokens
+from limask import masking
 from limask.cli import main
-from limask.experiments import hosted, inspection
-from limask.experiments.inspection import DRAWS, Inspection, inspect
+from limask.experiments import hosted
+from limask.experiments.evaluation import inspection
+from limask.experiments.evaluation.inspection import DRAWS, Inspection, inspect
 from limask.hosts import Host
+from limask.layouts import tokens
 
 N_AGENTS = 3  # on 3m
 ENV_ARGS = {"map_name": "3m", "seed": 1, "sight_range": 0.6}

@@ -23,13 +23,13 @@ from test_campaign import Given, counts, is_alive, rows
 
 from limask import cli
 from limask.errors import LimaskError
-from limask.experiments import campaign_folder
-from limask.experiments.attempts import attempt_job, run_attempt
-from limask.experiments.campaign_folder import CampaignFolder, Outcome
-from limask.experiments.campaign_run import run_campaign
-from limask.experiments.launch_ray import RayLauncher
-from limask.experiments.launch_slurm import SlurmLauncher
-from limask.experiments.launchers import chosen_launcher
+from limask.experiments.campaign import folder as campaign_folder
+from limask.experiments.campaign.folder import CampaignFolder, Outcome
+from limask.experiments.launch.attempts import attempt_job, run_attempt
+from limask.experiments.launch.choose import chosen_launcher
+from limask.experiments.launch.ray_launcher import RayLauncher
+from limask.experiments.launch.run import run_campaign
+from limask.experiments.launch.slurm_launcher import SlurmLauncher
 
 host, block, commands, campaign = parts.host, parts.block, parts.children, launch_parts.campaign
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from limask import tokens
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.layouts import (
@@ -30,8 +29,9 @@ from limask.layouts import (
     smac_layout,
     smac_layout_of,
     smax_layout,
+    tokens,
 )
-from limask.teammates import tell
+from limask.layouts.teammates import tell
 
 
 def sizes(layout: Layout) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,7 @@ import torch
 
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.packing import Packing
+from limask.networks.packing import Packing
 
 SMAX_3M_OBS, SMAX_3M_ACTIONS = 75, 8
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from limask import tokens
 from limask.config import AGENT_MASKERS, LimConfig
-from limask.layouts import Layout, flat_layout, smac_layout_of
+from limask.layouts import Layout, flat_layout, smac_layout_of, tokens
 from limask.masking import REGISTRY, Masker, MaskView, hidden_tokens
 
 #: Standard errors that a frequency may be off: with fixed seeds a wrong rule is far outside.

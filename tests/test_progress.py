@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from limask.errors import LimaskError
-from limask.experiments import jobs, progress
-from limask.experiments.jobs import Job
-from limask.experiments.progress import JobWatch, Progress, clock, percent
-from limask.experiments.sacred_files import Curve, latest_run, read_curves
+from limask.experiments.launch import jobs, progress
+from limask.experiments.launch.jobs import Job
+from limask.experiments.launch.progress import JobWatch, Progress, clock, percent
+from limask.experiments.storage.sacred_files import Curve, latest_run, read_curves
 
 SLEEP = "import time; time.sleep(60)"
 

@@ -19,17 +19,16 @@ import pytest
 
 from limask import cli
 from limask.errors import LimaskError
-from limask.experiments import files
-from limask.experiments import report_tables as tables
-from limask.experiments import report_text as text
-from limask.experiments.campaign import Campaign
-from limask.experiments.campaign_folder import CampaignFolder, Outcome
-from limask.experiments.files import write_json
-from limask.experiments.report import report_campaign
-from limask.experiments.report_data import Estimate, Ratio
-from limask.experiments.report_numbers import compared, on_grid
-from limask.experiments.report_runs import read_report
-from limask.experiments.sacred_files import Curve
+from limask.experiments.campaign.folder import CampaignFolder, Outcome
+from limask.experiments.campaign.plan import Campaign
+from limask.experiments.report import tables, text
+from limask.experiments.report.data import Estimate, Ratio
+from limask.experiments.report.numbers import compared, on_grid
+from limask.experiments.report.runs import read_report
+from limask.experiments.report.write import report_campaign
+from limask.experiments.storage import files
+from limask.experiments.storage.files import write_json
+from limask.experiments.storage.sacred_files import Curve
 
 BLOCK: dict[str, Any] = {
     "host": "pymarlzooplus",
@@ -450,8 +449,8 @@ def test_pictures_for_papers(reported: Path) -> None:
 def test_a_report_that_cannot_be_written_leaves_the_old_one(
     two_arms: CampaignFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limask.experiments.report.pictures", lambda numbers: {})
-    monkeypatch.setattr("limask.experiments.report.page", lambda report: "page")
+    monkeypatch.setattr("limask.experiments.report.write.pictures", lambda numbers: {})
+    monkeypatch.setattr("limask.experiments.report.write.page", lambda report: "page")
     report_campaign(two_arms.root)
     before = {path: path.read_bytes() for path in (two_arms.root / "report").iterdir()}
 

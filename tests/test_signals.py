@@ -11,10 +11,11 @@ import torch
 from host_parts import gradients, record_td_gradients
 from test_learner import smax_batch, smax_learner
 
-from limask import masking, signals
+from limask import masking
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.packing import Packing
+from limask.learning import signals
+from limask.networks.packing import Packing
 
 
 @pytest.fixture(scope="module")

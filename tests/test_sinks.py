@@ -12,8 +12,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from limask import cli, sinks
+from limask import cli
 from limask.errors import LimaskError
+from limask.hosts import sinks
 
 CONFIG = {"name": "qmix", "env": "gymma", "env_args": {"key": "lbforaging:Foraging-8x8"}, "seed": 5}
 

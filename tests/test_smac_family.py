@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from limask import tokens
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts.epymarl import scenario_args
-from limask.layouts import Layout, known_layout, smaclite_layout, smacv2_layout
+from limask.layouts import Layout, known_layout, smaclite_layout, smacv2_layout, tokens
 
 CHECKOUTS = [Path(path) for path in os.environ.get("LIMASK_TEST_HOSTS", "").split(os.pathsep) if path]
 SCENARIOS = [path / "src/config" for path in CHECKOUTS if (path / "src/config/envs/smacv2_configs").is_dir()]

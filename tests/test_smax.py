@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from limask import tokens
 from limask.envs import smax_battle
 from limask.envs.smax import Observation, SmaxVector, episode_info
 from limask.envs.smax_battle import REWARD_SCALE
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
-from limask.layouts import smax_layout
-from limask.teammates import tell, tell_from_state
+from limask.layouts import smax_layout, tokens
+from limask.layouts.teammates import tell, tell_from_state
 
 
 def random_actions(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:

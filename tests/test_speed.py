@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from limask.cli import main
-from limask.experiments import speed, speed_plots, timing
+from limask.experiments.bench import speed, speed_plots, timing
 
 
 def test_contestants_run_in_turns_on_the_same_data_after_the_warm_up() -> None:

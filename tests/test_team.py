@@ -15,8 +15,8 @@ from limask.autoencoder.team import WIDTH, sinusoids, windows
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.packing import Packing
-from limask.team import Schedule
+from limask.learning.team_reconstruction import Schedule
+from limask.networks.packing import Packing
 
 N, A, SIZE, W, T = 3, 4, 6, 5, 8
 D = SIZE + A + N

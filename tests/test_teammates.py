@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from limask import tokens
-from limask.layouts import Frame, Layout, TokenGroup, smax_layout
-from limask.teammates import tell
+from limask.layouts import Frame, Layout, TokenGroup, smax_layout, tokens
+from limask.layouts.teammates import tell
 
 #: As SMAX: agents know where they stand, and types see a quarter or half of the map.
 KNOWN_PLACES = Layout(

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from limask import tokens
-from limask.layouts import Layout, TokenGroup, flat_layout, smac_layout_of, smax_layout, token_starts
+from limask.layouts import Layout, TokenGroup, flat_layout, smac_layout_of, smax_layout, token_starts, tokens
 
 #: 3 agents, 2 enemies: a small map with shields on one side and two unit types.
 SMAC_MAP: dict[str, Any] = {

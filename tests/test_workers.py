@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from limask.envs.worker_runner import WorkerConnection, WorkerRunner
 from limask.errors import LimaskError
-from limask.runners.workers import WorkerConnection, WorkerRunner
 
 CONTEXT = multiprocessing.get_context("spawn")
 

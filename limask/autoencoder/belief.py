@@ -12,11 +12,10 @@ from typing import cast
 import torch
 from torch import nn
 
-from limask import tokens
 from limask.autoencoder.losses import Scored, Standardiser
-from limask.gru import packed_gru
-from limask.layouts import Layout
-from limask.trunks import AgentSpec
+from limask.layouts import Layout, tokens
+from limask.networks.gru import packed_gru
+from limask.networks.spec import AgentSpec
 
 
 class BeliefAutoencoder(nn.Module):

@@ -13,9 +13,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from limask import tokens
 from limask.autoencoder.losses import Scored, Standardiser, mean_squared
-from limask.layouts import Layout, token_starts
+from limask.layouts import Layout, token_starts, tokens
 
 #: Tokens after which a drifting latent target begins to be forgotten: some twenty updates' worth.
 LATENT_HORIZON = 1e5

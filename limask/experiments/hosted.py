@@ -13,6 +13,7 @@ import yaml
 from limask import resources
 from limask.envs.smax import SmaxVector, env_info
 from limask.errors import LimaskError
+from limask.experiments.nested import merged
 from limask.hosts import Host, PymarlzooplusHost
 
 
@@ -87,13 +88,6 @@ def smax_shape(map_name: str) -> Shape:
 def config_folder(host: Host) -> Path:
     """The host's own ``config`` folder."""
     return Path(host.module("learners").__file__).parents[1] / "config"
-
-
-def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``update`` laid over it, block by block, as the hosts do."""
-    for key, value in update.items():
-        base[key] = merged(dict(base.get(key) or {}), value) if isinstance(value, dict) else value
-    return base
 
 
 def arguments(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> SimpleNamespace:
@@ -183,3 +177,14 @@ def random_batch(host: Host, shape: Shape, n_episodes: int, limit: int | None = 
         }
     )
     return batch
+
+
+class Statistics(SilentLogger):
+    """In place of the host's logger: keeps what was logged last."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+
+    def log_stat(self, key: str, value: float, t: int, to_sacred: bool = True) -> None:
+        """Keep it."""
+        self.last[key] = float(value)

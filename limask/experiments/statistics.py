@@ -250,3 +250,17 @@ def _common_maps(*of: Mapping[str, object]) -> list[str]:
     if not maps:
         raise ValueError("no map given, expected at least one")
     return maps
+
+
+_Z = 1.959963984540054  # 97.5 % of a standard normal distribution lie below
+
+
+def wilson_interval(share: float, n: int) -> Interval:
+    """A share of ``n`` independent trials with its 95 % interval, which has a width also at 0 and 1.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    weight = 1 + _Z**2 / n
+    centre = (share + _Z**2 / (2 * n)) / weight
+    half = _Z / weight * math.sqrt(share * (1 - share) / n + (_Z / (2 * n)) ** 2)
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))

@@ -15,19 +15,19 @@ from typing import Any
 import torch
 
 from limask import layouts
-from limask.agent import LimAgent
+from limask.acting.agent import LimAgent
+from limask.acting.controller import LimMac
+from limask.acting.selectors import EpsilonGreedy
 from limask.config import LimConfig
-from limask.controller import LimMac
 from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax_env import SmaxEnv
+from limask.envs.vector_runner import VectorRunner
+from limask.envs.worker_runner import WorkerRunner
 from limask.errors import LimaskError
-from limask.learner import LimLearner
+from limask.learning.learner import LimLearner
+from limask.learning.wrapped_learner import PREFIX, WrappedLearner
 from limask.memory import check_replay
-from limask.runners.vector import VectorRunner
-from limask.runners.workers import WorkerRunner
-from limask.selectors import EpsilonGreedy
-from limask.trunks import AgentSpec
-from limask.wrap import PREFIX, WrappedLearner
+from limask.networks.spec import AgentSpec
 
 
 class Host(ABC):

@@ -13,7 +13,7 @@ import yaml
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 from limask.hosts.base import FiveTupleSmaxEnv, Host
-from limask.targets import move_towards
+from limask.learning.targets import move_towards
 
 
 class TauHost(Host):

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from limask.errors import LimaskError
 
+#: The host that lives in site-packages, by its package's name.
+PYMARLZOOPLUS = "pymarlzooplus"
+
 
 class Family(NamedTuple):
     """``key`` in the code, ``name`` for people, and in some files each a word that tells it from others."""

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from limask import tokens
 from limask.config import LimConfig
-from limask.layouts import Layout
+from limask.layouts import Layout, tokens
 from limask.masking.base import Masker, MaskView, noise
 
 #: Width of the mask network.

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from limask import tokens
-from limask.layouts import Layout, token_starts
+from limask.layouts import Layout, token_starts, tokens
 from limask.masking.base import Masker, MaskView
 
 #: Agents hidden where none stands out.

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from limask import tokens
-from limask.layouts import Layout
+from limask.layouts import Layout, tokens
 from limask.masking.base import Masker, MaskView, noise
 
 #: Share of its past that the fast and the slow average of the reconstruction error keep at each update.

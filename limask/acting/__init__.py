@@ -1,0 +1,1 @@
+"""Acting: the agent, the controller, the choice of actions."""

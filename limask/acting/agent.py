@@ -1,0 +1,170 @@
+"""The agent: trunk, GRU, Q head; one time step for acting, whole episodes for learning.
+
+Axes: R rows (episodes × agents, or filled steps × agents, agents fastest), M filled steps, N agents, D input
+features, H hidden size, W width of a belief, A actions, P features of inferences.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from limask.acting.compiled import CompiledStep
+from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder, TeamAutoencoder
+from limask.config import LimConfig
+from limask.layouts import Layout, tokens
+from limask.networks.entity_trunk import EntityHead, EntityTrunk
+from limask.networks.gru import packed_gru
+from limask.networks.spec import AgentSpec
+from limask.networks.trunks import (
+    BeliefTrunk,
+    FcHead,
+    FcTrunk,
+    Joined,
+    TeamTrunk,
+)
+
+#: Share of the rows up to which it pays to encode only those that show anything.
+FEW = 0.9
+
+
+class LimAgent(nn.Module):
+    """Trunk, GRU (or a feed-forward layer) and head, shared by all agents.
+
+    The submodules carry the names of the hosts' RNN agent, so that its checkpoints load into trunk ``fc``.
+    ``autoencoder`` is the one that takes part in acting, or None. What ``team`` infers the controller appends
+    to the inputs; the decoder of ``entity`` reads the agent's own hidden state, and what it infers joins that
+    before the head.
+    """
+
+    autoencoder: TeamAutoencoder | BeliefAutoencoder | EntityAutoencoder | None
+
+    def __init__(self, spec: AgentSpec, config: LimConfig, layout: Layout) -> None:
+        super().__init__()
+        self.spec, self.config, self.layout = spec, config, layout
+        hidden_dim = spec.hidden_dim
+        self.fc1: EntityTrunk | FcTrunk | TeamTrunk
+        self.rnn: nn.Module
+        self.fc2: nn.Module
+        # Without entities, one linear layer over all feature groups is what the entity trunk would compute.
+        is_entity = config.trunk == "entity" and bool(layout.kinds)
+        if is_entity:
+            self.fc1 = EntityTrunk(spec, layout, infers=config.autoencoder == "belief")
+        elif config.autoencoder == "belief":
+            self.fc1 = BeliefTrunk(spec, layout)
+        else:
+            self.fc1 = FcTrunk(spec, layout.obs_size)
+        self.rnn = (
+            nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
+        )
+        self.fc2 = EntityHead(spec, layout) if is_entity else FcHead(hidden_dim, spec.n_actions)
+        self.compiled = CompiledStep(self) if config.compile else None
+        self.is_acting = False  # what learns from single steps needs their gradients
+        self.autoencoder = None
+        if config.autoencoder == "team":
+            sizes = (spec.n_agents, spec.n_actions, spec.input_size(layout.obs_size), layout.obs_size)
+            self.autoencoder = TeamAutoencoder(*sizes, config.window)
+            self.fc1 = TeamTrunk(spec, layout.obs_size)
+            return
+        # The same seed gives the weights, and until inferences are let in the run, of an agent without.
+        with torch.random.fork_rng(devices=[]):
+            if config.autoencoder == "belief":
+                self.autoencoder = BeliefAutoencoder(spec, layout, config.decoder_dim)
+            elif config.use_inference:
+                self.autoencoder = EntityAutoencoder(layout, hidden_dim, config.decoder_dim)
+                self.join = Joined(layout.hideable_size, hidden_dim)
+
+    def init_hidden(self) -> torch.Tensor:
+        """Zeros (1, H), or (1, H + W) with a belief's own state behind the agent's, on the agent's device."""
+        width = self.autoencoder.width if isinstance(self.autoencoder, BeliefAutoencoder) else 0
+        return next(self.parameters()).new_zeros(1, self.spec.hidden_dim + width)
+
+    def q_parameters(self) -> list[nn.Parameter]:
+        """What Q-learning trains: all but an autoencoder inside the agent."""
+        named = self.named_parameters()
+        return [parameter for name, parameter in named if not name.startswith("autoencoder.")]
+
+    def let_in(self, is_open: bool) -> None:
+        """Whether Q-learning trains the layers through which inferences enter. They begin at zero: until it
+        does, the agent acts as if nothing were inferred."""
+        for name, parameter in self.named_parameters():
+            if "inferred" in name:
+                parameter.requires_grad_(is_open)
+
+    def forward(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``step``."""
+        step = self.compiled if self.compiled is not None and self.is_acting else self.step
+        return step(inputs, hidden)
+
+    def step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One time step: inputs (R, D) and hidden states (…, H) → Q-values (R, A), hidden states (R, H); see
+        ``init_hidden`` for H."""
+        if not isinstance(self.autoencoder, BeliefAutoencoder):
+            return self._step(inputs, hidden)
+        sizes = [self.spec.hidden_dim, self.autoencoder.width]
+        hidden, belief = hidden.reshape(-1, sum(sizes)).split(sizes, dim=1)
+        inferred, belief = self.autoencoder.step(inputs, belief)
+        q_values, hidden = self._step(torch.cat([inputs, inferred], dim=1), hidden)
+        return q_values, torch.cat([hidden, belief], dim=1)
+
+    def _step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        encoded = self.fc1(inputs)
+        x = torch.relu_(encoded.features)
+        if isinstance(self.rnn, nn.GRUCell):
+            hidden = self.rnn(x, hidden.reshape(-1, self.spec.hidden_dim))
+        else:
+            hidden = torch.relu(self.rnn(x))
+        return self.fc2(self._joined(hidden, inputs), encoded), hidden
+
+    def _joined(self, hidden: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Hidden states (R, H) for the head, with what is inferred from them where it is used."""
+        if not isinstance(self.autoencoder, EntityAutoencoder):
+            return hidden
+        joined: torch.Tensor = self.join(
+            hidden, self.autoencoder.infer(hidden, inputs[:, : self.layout.obs_size])
+        )
+        return joined
+
+    def gather(self, inputs: torch.Tensor, counts: list[int]) -> Any:
+        """What of whole episodes agents of these sizes need not find out twice, with what ``belief`` infers;
+        see ``sequence``."""
+        rows = self._rows_to_encode(inputs) if self.fc1.skips_empty else None
+        if not isinstance(self.autoencoder, BeliefAutoencoder):
+            return self.fc1.gather(inputs.flatten(0, 1), None, rows)
+        return self.fc1.gather(inputs.flatten(0, 1), self.autoencoder.inferences(inputs, counts, rows), rows)
+
+    def _rows_to_encode(self, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Of inputs (M, N, D) as rows, those whose observation is not all zeros, where that leaves out
+        enough to pay: the dead see nothing."""
+        is_all_inferred = self.autoencoder is not None and all(g.is_hideable for g in self.layout.groups)
+        if is_all_inferred or self.layout.unseen:
+            return None
+        is_shown = tokens.is_shown(inputs[..., : self.layout.obs_size]).flatten()
+        rows = is_shown.nonzero().squeeze(1)
+        return rows if len(rows) < FEW * len(is_shown) else None
+
+    def sequence(
+        self, inputs: torch.Tensor, counts: list[int], gathered: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whole episodes from zero hidden states, with the same numbers as step by step.
+
+        Args:
+            inputs: (M, N, D), the filled steps of B episodes in the order of ``Packing``, and behind them
+                what ``team`` infers.
+            counts: episodes at each time step.
+            gathered: of the inputs, by ``gather``; None = it is done here.
+
+        Returns:
+            Q-values (M, N, A) and hidden states (M, N, H).
+        """
+        n_rows, n_agents, _ = inputs.shape
+        encoded = self.fc1.encode(self.gather(inputs, counts) if gathered is None else gathered)
+        x = torch.relu_(encoded.features)
+        if isinstance(self.rnn, nn.GRUCell):
+            hidden = packed_gru(self.rnn, x, [count * n_agents for count in counts])
+        else:
+            hidden = torch.relu(self.rnn(x))
+        q = self.fc2(self._joined(hidden, inputs.flatten(0, 1)), encoded)
+        return q.view(n_rows, n_agents, -1), hidden.view(n_rows, n_agents, -1)

@@ -1,0 +1,1 @@
+"""``limask bench``: limask timed against its host."""

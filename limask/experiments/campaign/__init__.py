@@ -1,0 +1,1 @@
+"""A campaign: its plan, its folder, what its runs leave behind."""

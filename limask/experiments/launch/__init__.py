@@ -1,0 +1,1 @@
+"""Starting the runs of a campaign, here or elsewhere, and watching them."""

@@ -1,0 +1,180 @@
+"""The report as one HTML page that needs nothing else: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from html import escape
+
+import yaml
+
+from limask.experiments.report import tables, text
+from limask.experiments.report.data import Report
+from limask.experiments.report.plots import Panel, pictures, style, svg
+from limask.experiments.report.tables import Table
+
+_CSS = """
+:root {
+  color-scheme: light dark;
+  --paper: #ffffff; --ink: #1c2126; --soft: #56606a; --rule: #d9dee3; --card: #f5f7f9; --mark: #0072b2;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #14181c; --ink: #e6eaee; --soft: #9aa5b0; --rule: #333b43; --card: #1c2228; --mark: #56b4e9;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+  overflow-wrap: break-word;
+}
+h1 { font-size: 1.1rem; font-weight: 600; color: var(--soft); margin: 0 0 .75rem; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.75rem 0 .75rem; }
+p, ul { margin: .5rem 0; max-width: 46rem; }
+ul { padding-left: 1.2rem; }
+.headline { font-size: 1.4rem; line-height: 1.4; font-weight: 600; margin: 0 0 1rem; }
+.soft, figcaption, summary { color: var(--soft); }
+.cautions { border-left: 3px solid var(--mark); padding: .1rem 0 .1rem .9rem; margin: 1rem 0; }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin: .75rem 0; padding: 0;
+          list-style: none; }
+.legend i { display: inline-block; width: 1.1rem; height: .3rem; border-radius: 2px;
+            margin: 0 .4rem .2rem 0; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
+figure { margin: 0; padding: .6rem .6rem .3rem; background: var(--card); border-radius: .5rem; min-width: 0; }
+figcaption { font-size: .9rem; margin-bottom: .3rem; }
+svg { display: block; width: 100%; height: auto; }
+svg text { font-family: inherit !important; }
+.scroll { overflow-x: auto; margin: .75rem 0; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .9rem .35rem 0; text-align: right; white-space: nowrap; vertical-align: top;
+         border-bottom: 1px solid var(--rule); }
+th { color: var(--soft); font-weight: 600; }
+.words { text-align: left; }
+.long { text-align: left; white-space: normal; min-width: 18rem; overflow-wrap: anywhere; }
+pre { background: var(--card); border-radius: .4rem; padding: .6rem .75rem; margin: .4rem 0; font-size: .8rem;
+      white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
+summary { cursor: pointer; padding: .3rem 0; }
+"""
+
+#: Text in a cell that is longer is wrapped.
+_LONG = 48
+
+
+def page(report: Report) -> str:
+    """The page's HTML."""
+    drawn = {name: _panels(name, panels) for name, panels in pictures(report.numbers).items()}
+    sections = [*_results(report, drawn), *_record(report)]
+    title = f"Campaign {report.name}"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # An empty icon: browsers ask the server for one otherwise.
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{_html(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        f"<h1>{_html(title)}</h1>\n{_headline(report)}\n" + "\n".join(sections) + "\n</body>\n</html>\n"
+    )
+
+
+def _headline(report: Report) -> str:
+    first, *others = text.headlines(report)
+    cautions = text.cautions(report)
+    box = f'<div class="cautions">{_paragraphs(cautions)}</div>' if cautions else ""
+    return f'<p class="headline">{_html(first)}</p>{_list(others)}<p>{_html(text.counted(report))}</p>{box}'
+
+
+def _results(report: Report, drawn: dict[str, str]) -> list[str]:
+    numbers = report.numbers
+    legend = "".join(
+        f'<li><i style="background:{style(numbers, arm)[0]}"></i>{_html(arm)}</li>' for arm in numbers.arms
+    )
+    legend = f'<ul class="legend">{legend}</ul>'
+    band = "Interquartile mean over seeds; the band is its 95 % bootstrap interval at each step by itself."
+    sections = [_section("Learning curves", _soft(band), legend, drawn["learning_curves"])]
+    if "survival" in drawn:
+        what = "Share of runs that have not reached the win rate yet (Kaplan–Meier); lower is faster."
+        sections.append(_section("Survival", _soft(what), legend, drawn["survival"]))
+    sections.append(_section("Arms and maps", _table(tables.ablation(report))))
+    if numbers.ratios:
+        what = "Steps of one arm over those of another; 1 is no difference, a diamond is over several maps."
+        sections.append(
+            _section("Ratios", _soft(what), drawn.get("forest", ""), _table(tables.ratios(report)))
+        )
+    if numbers.improvements:
+        what = "Chance that a run of the first arm ends above one of the second on the same map; 0.5 is even."
+        sections.append(
+            _section("Probability of improvement", _soft(what), _table(tables.improvements(report)))
+        )
+    if "profile" in drawn:
+        sections.append(_section("Performance profile", legend, drawn["profile"]))
+    what = "Means over finished runs; the time to a win rate is what the steps to it take at that speed."
+    cost = _soft(what), _table(tables.costs(report)), _soft(text.updates(report))
+    return [
+        *sections,
+        _section("Time and updates", *cost),
+        _section("How to read this", _list(text.how_to_read(report))),
+    ]
+
+
+def _record(report: Report) -> list[str]:
+    campaign = yaml.safe_dump(report.campaign.to_block(), sort_keys=False, allow_unicode=True)
+    commands = "".join(f"<p>{_html(run.id)}</p><pre>{escape(run.command)}</pre>" for run in report.runs)
+    return [
+        _section("Arms", _table(tables.arms(report))),
+        _section("Runs", _table(tables.runs(report))),
+        _section(
+            "Commands",
+            f"<pre>limask campaign run campaign.yaml --output {_html(report.name)}</pre>",
+            f"<details><summary>campaign.yaml</summary><pre>{escape(campaign)}</pre></details>",
+            f"<details><summary>the command of each run</summary>{commands}</details>",
+        ),
+        _section("Versions and machine", _table(tables.made_with(report))),
+    ]
+
+
+def _html(line: str) -> str:
+    """Text as HTML, in which a number stays with its percent sign."""
+    return escape(line).replace(" %", "\u00a0%")
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<section>\n<h2>{_html(title)}</h2>\n" + "\n".join(filter(None, parts)) + "\n</section>"
+
+
+def _panels(name: str, panels: Iterable[Panel]) -> str:
+    numbered = zip(itertools.count(), panels)
+    figures = (
+        f"<figure><figcaption>{_html(panel.title)}</figcaption>{svg(panel, f'{name}-{i}')}</figure>"
+        for i, panel in numbered
+    )
+    return f'<div class="panels">{"".join(figures)}</div>'
+
+
+def _table(table: Table) -> str:
+    header = "".join(f"<th{_class(i, table, name)}>{_html(name)}</th>" for i, name in enumerate(table.header))
+    rows = (
+        "<tr>"
+        + "".join(f"<td{_class(i, table, cell)}>{_html(cell)}</td>" for i, cell in enumerate(row))
+        + "</tr>"
+        for row in table.rows
+    )
+    # Reached by keyboard too, as it scrolls by itself.
+    return f'<div class="scroll" tabindex="0"><table><tr>{header}</tr>{"".join(rows)}</table></div>'
+
+
+def _class(column: int, table: Table, cell: str) -> str:
+    if len(cell) > _LONG:
+        return ' class="long"'
+    return ' class="words"' if column in table.words else ""
+
+
+def _list(lines: list[str]) -> str:
+    return f"<ul>{''.join(f'<li>{_html(line)}</li>' for line in lines)}</ul>" if lines else ""
+
+
+def _paragraphs(lines: list[str]) -> str:
+    return "".join(f"<p>{_html(line)}</p>" for line in lines)
+
+
+def _soft(line: str) -> str:
+    return f'<p class="soft">{_html(line)}</p>'

@@ -1,0 +1,85 @@
+"""``limask campaign report``: what a campaign shows, as a page, as Markdown, as pictures and as JSON."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from limask.errors import LimaskError
+from limask.experiments.campaign.collect import collect
+from limask.experiments.campaign.folder import CampaignFolder
+from limask.experiments.report.data import Report
+from limask.experiments.report.markdown import markdown
+from limask.experiments.report.page import page
+from limask.experiments.report.plots import pictures, write_png
+from limask.experiments.report.runs import read_report
+from limask.experiments.report.tables import Table, ablation
+from limask.experiments.report.text import cautions, counted, headlines
+from limask.experiments.storage.files import write_json, write_text
+
+#: The report's folder in the campaign's.
+FOLDER = "report"
+
+
+def report_campaign(root: Path) -> None:
+    """Write ``report.html``, ``report.md``, ``report.json`` and PNG files into ``report`` in the folder
+    ``root`` of a campaign, which need not be over, and ``curves.csv`` and ``runs.csv`` beside it; print the
+    table of arms and the headline.
+
+    Raises:
+        LimaskError: matplotlib is missing, the folder holds no campaign, a file of it is damaged, no run can
+            be reported on, or the report cannot be written; an earlier report is kept then.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise LimaskError("a report needs matplotlib: `pip install 'limask[report]'`")
+    output = root / FOLDER
+    try:
+        report = read_report(root)
+        folder = CampaignFolder.existing(root.absolute())
+        collect(folder, folder.states(is_running=folder.is_running()))
+        drawn = pictures(report.numbers)
+        texts = {"report.md": markdown(report, drawn), "report.html": page(report)}
+        output.mkdir(exist_ok=True)
+        for name, panels in drawn.items():
+            write_png(output / f"{name}.png", panels, report.numbers)
+        write_json(output / "report.json", to_json(report))
+        for name, text in texts.items():
+            write_text(output / name, text)
+    except OSError as error:
+        raise LimaskError(f"{error.filename or output}: {error.strerror or error}") from error
+    print("\n".join(_lines(ablation(report))))
+    print(headlines(report)[0])
+    print(counted(report))
+    print(f"Report: {output / 'report.html'}")
+
+
+def _lines(table: Table) -> list[str]:
+    """The table as lines of text, in columns."""
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if i in table.words else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (table.header, *table.rows)
+    ] + [""]
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """All numbers and runs, of JSON's types; learning curves are in ``curves.csv`` beside the runs."""
+    numbers = asdict(report.numbers)
+    for score in numbers["scores"]:
+        del score["curve"]
+    runs = [asdict(run) for run in report.runs]
+    for run in runs:
+        del run["config"]
+    return {
+        "campaign": report.campaign.to_block(),
+        "headlines": headlines(report),
+        "counted": counted(report),
+        "cautions": cautions(report),
+        **numbers,
+        "runs": runs,
+    }

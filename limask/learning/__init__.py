@@ -1,0 +1,1 @@
+"""Learning: the learner, its losses and targets, the signals it gives to maskers."""

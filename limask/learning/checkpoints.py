@@ -1,0 +1,135 @@
+"""What a learner of limask's keeps beside the host's checkpoints, and what stops it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from limask.acting.agent import LimAgent
+from limask.config import LimConfig
+from limask.errors import LimaskError
+from limask.learning.reconstruction import Reconstruction
+from limask.learning.team_reconstruction import TeamReconstruction
+
+#: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
+_WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False, "rec_latent": False}
+
+
+class Checkpoints:
+    """Mixed in before a host's learner: its files, and ``autoencoder.th`` where the run has an autoencoder.
+
+    ``reconstruction`` or ``team`` is whatever reconstructs, or neither; ``checkpoint`` names the last folder
+    written.
+    """
+
+    agent: LimAgent
+    config: LimConfig
+    reconstruction: Reconstruction | None = None
+    team: TeamReconstruction | None = None
+    checkpoint: str = "none written"
+
+    def cuda(self) -> None:
+        """Move everything to the GPU."""
+        super().cuda()  # type: ignore[misc]
+        if (part := self._part()) is not None:
+            part.to(torch.device("cuda"))
+
+    def _part(self) -> Reconstruction | TeamReconstruction | None:
+        """Whatever reconstructs."""
+        return self.team if self.reconstruction is None else self.reconstruction
+
+    def save_models(self, path: str) -> None:
+        """Host's files, and ``autoencoder.th`` where the run has an autoencoder."""
+        super().save_models(path)  # type: ignore[misc]
+        if (part := self._part()) is not None:
+            _write(path, part.state_dict())
+        self.checkpoint = str(path)
+
+    def load_models(self, path: str) -> None:
+        """Host's files, and ``autoencoder.th`` where the run has an autoencoder.
+
+        Raises:
+            LimaskError: see ``_read``; nothing has been loaded.
+        """
+        state = _read(path, self.agent)
+        super().load_models(path)  # type: ignore[misc]
+        if (part := self._part()) is not None:
+            part.load_state_dict(state)
+
+
+def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str) -> None:
+    """Stop before ``loss`` spoils the networks.
+
+    Raises:
+        LimaskError: it is not finite; the message tells ``where`` in the run, and the last checkpoint.
+    """
+    if not torch.isfinite(loss):
+        raise LimaskError(
+            f"{name} is {loss.item()} at {where}: training stops before the networks are spoiled; "
+            f"last checkpoint: {learner.checkpoint}; config: {learner.config}"
+        )
+
+
+def _write(path: str, state: dict[str, Any]) -> None:
+    """Write an autoencoder's state into the folder of a checkpoint, at once or not at all."""
+    temporary = os.path.join(path, "autoencoder.th.part")
+    torch.save(state, temporary)
+    os.replace(temporary, os.path.join(path, "autoencoder.th"))
+
+
+def _read(path: str, agent: LimAgent) -> dict[str, Any]:
+    """The state of the autoencoder in a checkpoint for the run of ``agent``, empty where it has none.
+
+    Raises:
+        LimaskError: the checkpoint was written by a run with another autoencoder or masker, or whose agent
+            has another trunk or other sizes; the message names what differs.
+    """
+    config, device = agent.config, next(agent.parameters()).device
+    file = os.path.join(path, "autoencoder.th")
+    state: dict[str, Any] = {}
+    if os.path.exists(file):
+        state = torch.load(file, map_location=device)
+        _check_options(path, _WRITTEN | state, config)
+    elif config.autoencoder != "none":
+        raise LimaskError(
+            f"checkpoint {path} has no autoencoder.th: it was written by a run with "
+            "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
+        )
+    _check_agent(path, torch.load(os.path.join(path, "agent.th"), map_location=device), agent)
+    return state
+
+
+def _check_options(path: str, written: dict[str, Any], config: LimConfig) -> None:
+    """Refuse what another autoencoder or masker wrote.
+
+    The plain learner may take over agents that had an autoencoder beside them, but not inside them.
+    """
+    was_inside = written["autoencoder"] != "entity" or written["use_inference"]
+    if config.autoencoder == "none" and not was_inside:
+        return
+    for key in _WRITTEN:
+        if (value := written[key]) != (own := getattr(config, key)):
+            raise LimaskError(
+                f"checkpoint {path} was written with lim.{key}={value!r}, and this run has "
+                f"lim.{key}={own!r}: give it the checkpoint's"
+            )
+
+
+def _check_agent(path: str, written: dict[str, Any], agent: LimAgent) -> None:
+    """Refuse the weights of an agent of another build."""
+    own = agent.state_dict()
+    differing = [name for name in own if name not in written or own[name].shape != written[name].shape]
+    differing += [name for name in written if name not in own]
+    if differing:
+        name = differing[0]
+        shapes = [
+            "nothing" if weights is None else f"a shape of {tuple(weights.shape)}"
+            for weights in (written.get(name), own.get(name))
+        ]
+        raise LimaskError(
+            f"checkpoint {path} holds {shapes[0]} for the agent's {name}, and this run expects {shapes[1]} "
+            f"(lim.trunk={agent.config.trunk!r}, hidden_dim={agent.spec.hidden_dim}, {agent.spec.n_agents} "
+            f"agents): give it the checkpoint's trunk, sizes and map"
+        )

@@ -1,0 +1,1 @@
+"""Networks of which agents are made."""

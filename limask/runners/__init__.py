@@ -1,1 +1,0 @@
-"""Runners that limask brings to a host, host-blind."""
