@@ -47,3 +47,29 @@ def make_checkout(root: Path, family: str = "epymarl", main: str = "", **files: 
     for name, text in files.items():
         (root / "src" / f"{name.replace('__init', '/__init__')}.py").write_text(text)
     return root
+
+
+#: A masker of a user's own, and the file that names it.
+_MASKER = """
+import torch
+from limask.masking import Masker
+
+class HideEnemies(Masker):
+    def propose(self, view, generator):
+        kinds = [group.kind for group in self.layout.groups for _ in range(group.count)]
+        return torch.tensor([kind == "enemy" for kind in kinds]).expand(view.is_visible.shape)
+"""
+_THIN_FILE = """
+from limask.masking import REGISTRY
+from .enemies import HideEnemies
+
+REGISTRY["hide_enemies"] = HideEnemies
+"""
+
+
+def write_masker(checkout: Path) -> None:
+    """What a user adds in ``src/modules/maskers``: masker ``hide_enemies`` hides every enemy, always."""
+    folder = checkout / "src/modules/maskers"
+    folder.mkdir(exist_ok=True)
+    (folder / "enemies.py").write_text(_MASKER)
+    (folder / "__init__.py").write_text(_THIN_FILE)

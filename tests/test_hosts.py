@@ -178,6 +178,26 @@ def test_installed_checkout_runs_by_itself_and_is_clean_after_uninstall(source: 
 
 
 @pytest.mark.parametrize("source", checkout_parts.by_family())
+def test_masker_of_a_users_own_is_found_in_an_installed_checkout(source: Path, tmp_path: Path) -> None:
+    """By the host's own main, through ``limask run``, and by the check of a campaign."""
+    checkout = copied(source, tmp_path)
+    install(checkout, with_compat=True)
+    checkout_parts.write_masker(checkout)
+    arguments = ["--config=qmix_lim", "--env-config=smax", *SHORT, "lim.masker=hide_enemies"]
+    by_itself = [sys.executable, "src/main.py"]
+    through = [sys.executable, "-m", "limask", "run", "--compat", "--host", ".", "--results", "results"]
+    for command in (by_itself, through):
+        run([*command, *arguments], checkout)
+        (info,) = (checkout / "results").rglob("info.json")
+        stats = json.loads(info.read_text())
+        for key, expected in (("mask_rate_enemy", 1.0), ("mask_rate_ally", 0.0)):
+            values = stats.get(key) or json.loads((info.parent / "metrics.json").read_text())[key]["values"]
+            assert set(values) == {expected}
+        shutil.rmtree(checkout / "results")
+    assert any("modules/maskers/__init__.py: you edited it" in line for line in uninstall(checkout))
+
+
+@pytest.mark.parametrize("source", checkout_parts.by_family())
 def test_unedited_checkout_runs_through_limask_run(source: Path, tmp_path: Path) -> None:
     checkout = copied(source, tmp_path)
     before = git_status(checkout)

@@ -139,30 +139,6 @@ def test_a_masker_of_ones_own_hides_what_it_says(host: Host, monkeypatch: pytest
 
 # -- in a checkout ----------------------------------------------------------------------------------------
 
-MASKER = """
-import torch
-from limask.masking import Masker
-
-class HideEnemies(Masker):
-    def propose(self, view, generator):
-        kinds = [group.kind for group in self.layout.groups for _ in range(group.count)]
-        return torch.tensor([kind == "enemy" for kind in kinds]).expand(view.is_visible.shape)
-"""
-THIN_FILE = """
-from limask.masking import REGISTRY
-from .enemies import HideEnemies
-
-REGISTRY["hide_enemies"] = HideEnemies
-"""
-
-
-def write_masker(checkout: Path) -> None:
-    """What a user adds in ``src/modules/maskers``."""
-    folder = checkout / "src/modules/maskers"
-    folder.mkdir(exist_ok=True)
-    (folder / "enemies.py").write_text(MASKER)
-    (folder / "__init__.py").write_text(THIN_FILE)
-
 
 def imported(checkout: Path, program: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: names of modules stay imported."""
@@ -185,7 +161,7 @@ print(read_options({"masker": "hide_enemies"}).masker)
 
 def test_maskers_of_a_checkout_are_found(tmp_path: Path) -> None:
     checkout = checkout_parts.make_checkout(tmp_path / "host")
-    write_masker(checkout)
+    checkout_parts.write_masker(checkout)
     done = imported(checkout, PROGRAM)
     assert done.stdout == "hide_enemies\n", done.stderr
 
@@ -199,7 +175,7 @@ def test_a_checkout_without_limask_has_no_maskers(tmp_path: Path) -> None:
 
 def test_maskers_that_cannot_be_imported_are_named(tmp_path: Path) -> None:
     checkout = checkout_parts.make_checkout(tmp_path / "host")
-    write_masker(checkout)
+    checkout_parts.write_masker(checkout)
     (checkout / "src/modules/maskers/enemies.py").write_text("import no_such_package\n")
     done = imported(checkout, PROGRAM)
     last = done.stderr.strip().splitlines()[-1]
