@@ -1,54 +1,30 @@
 """The ``lim:`` block of an algorithm's YAML as one frozen dataclass.
 
-Names of layouts, trunks, maskers and autoencoders are repeated here (and tested against the registries)
-so that a mistake is found before an environment exists.
+Each option is checked here by itself. What cannot go together, or asks for what a masker, an autoencoder or a
+layout cannot do, is refused in ``limask.autoencoder.options``, which knows their registries.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from limask.errors import LimaskError, nearest
 
 LAYOUTS = ("auto", "smax", "smac", "smacv2", "smaclite", "lbf", "flat")
 TRUNKS = ("fc", "entity")
-AUTOENCODERS = ("auto", "none", "entity", "team", "belief")
-MASKERS = (
-    "none", "random", "random_agent", "td_threshold", "td_ema", "td_variance", "td_recent", "td_observation",
-    "value_saliency", "learning_progress", "coordination", "adversarial",
-)  # fmt: skip
-#: Maskers that hide whole agents.
-AGENT_MASKERS = ("random_agent", "td_threshold", "td_ema", "td_variance", "td_recent", "td_observation")
-
-#: The one value of options that autoencoder ``team`` has no use for.
-_UNUSED_BY_TEAM = {
-    "trunk": "fc", "mask_ratio": 0.0, "mask_span": 1, "keep_at_least": 1, "balance": "fixed", "rec_warmup": 0,
-    "rec_weights": False, "lambda_aug": 0.0, "detach_trunk": False, "decoder_dim": 64, "rec_targets": "own",
-    "rec_latent": False, "use_inference": False,
-}  # fmt: skip
-
-#: The one value of options that autoencoder ``belief`` has no use for: it sends no gradient into the agent.
-_UNUSED_BY_BELIEF = {
-    "balance": "fixed", "lambda_aug": 0.0, "detach_trunk": False, "rec_latent": False, "use_inference": False,
-}  # fmt: skip
-
-_OWN = frozenset({"own"})
-
-#: The one value of options that there is no use for without an autoencoder.
-_UNUSED_BY_NONE = {
-    "lambda_rec": 0.0, "lambda_aug": 0.0, "rec_targets": "own", "rec_latent": False, "use_inference": False,
-}  # fmt: skip
-
+#: The autoencoder that the layout chooses.
+AUTO = "auto"
 #: Episodes in one SGD step where ``minibatches: auto`` divides the sampled batch.
 EPISODES_PER_STEP = 32
 
 
 def option(default: Any, **allowed: Any) -> Any:
     """A field of a dataclass of options: ``choices``, or bounds ``low``, ``above``, ``high``, ``below``;
-    ``block`` says what a block of options looks like where one may stand here."""
+    ``block`` says what a block of options looks like where one may stand here, ``is_registered`` that a
+    registry has the choices, which ``limask.autoencoder.options`` knows."""
     return dataclasses.field(default=default, metadata=allowed)
 
 
@@ -115,8 +91,8 @@ class LimConfig:
     layout: str | Mapping[str, Any] = option("auto", choices=LAYOUTS, block="{entities: […]}")
     group_width: int = option(3, low=1)
     trunk: str = option("entity", choices=TRUNKS)
-    autoencoder: str = option("entity", choices=AUTOENCODERS)
-    masker: str = option("random", choices=MASKERS)
+    autoencoder: str = option("entity", is_registered=True)
+    masker: str = option("random", is_registered=True)
     mask_ratio: float = option(0.5, low=0.0, below=1.0)
     mask_span: int = option(1, low=1)
     random_until: int = option(20000, low=0)
@@ -151,9 +127,8 @@ class LimConfig:
         """Read a ``lim:`` block.
 
         Raises:
-            LimaskError: the block is no mapping, a key is unknown, a value has the wrong type or is out
-                of range, or two values cannot go together; the message names the key, the value, what is
-                allowed and the nearest valid name.
+            LimaskError: the block is no mapping, a key is unknown, or a value has the wrong type or is out
+                of range; the message names the key, the value, what is allowed and the nearest valid name.
         """
         if not isinstance(block, Mapping):
             raise LimaskError(
@@ -166,27 +141,14 @@ class LimConfig:
                     f"lim.{key} is no option{nearest(key, fields)} (known: {', '.join(fields)})"
                 )
         values = {key: checked(fields[key], value) for key, value in block.items()}
-        config = cls(**values)
-        config._check_combinations()
-        return config
+        return cls(**values)
 
-    def _check_combinations(self) -> None:
-        if self.autoencoder == "none" and self.masker != "none":
-            raise LimaskError(
-                f"lim.masker={self.masker!r} with lim.autoencoder='none': nothing would use the mask; "
-                "set lim.masker='none' or lim.autoencoder='entity'"
-            )
-        if self.autoencoder == "none":
-            self._check_unused(
-                _UNUSED_BY_NONE, "there is nothing to reconstruct", " or lim.autoencoder='entity'"
-            )
-        elif self.autoencoder == "team":
-            self._check_team()
-        elif self.autoencoder in ("belief", "auto"):
-            self._check_unused(_UNUSED_BY_BELIEF, "which has no use for it")
-        self._check_targets()
+    def check_unused(self, values: Mapping[str, object], why: str, remedy: str = "") -> None:
+        """Refuse options that the autoencoder has no use for, but for the one value of each.
 
-    def _check_unused(self, values: Mapping[str, Any], why: str, remedy: str = "") -> None:
+        Raises:
+            LimaskError: names the option and what to set instead.
+        """
         for name, value in values.items():
             if (given := getattr(self, name)) != value:
                 raise LimaskError(
@@ -194,85 +156,11 @@ class LimConfig:
                     f"lim.{name}={value!r}{remedy}"
                 )
 
-    def _check_targets(self) -> None:
-        if self.rec_weights and self.rec_targets != "own":
-            raise LimaskError(
-                f"lim.rec_weights=True with lim.rec_targets={self.rec_targets!r}: a token that the agent "
-                "does not see has no saliency for its value; set lim.rec_weights=False or "
-                "lim.rec_targets='own'"
-            )
-        if self.rec_latent and self.trunk == "fc":
-            raise LimaskError(
-                "lim.rec_latent=True with lim.trunk='fc', which embeds no tokens; set lim.trunk='entity' or "
-                "lim.rec_latent=False"
-            )
-        if self.rec_latent and self.use_inference:
-            raise LimaskError(
-                "lim.use_inference=True with lim.rec_latent=True: the agent acts on inferred features, and "
-                "embeddings are reconstructed; set one of them to False"
-            )
-        acts = self.autoencoder in ("belief", "auto")
-        if self.lambda_rec == 0 and (self.use_inference or acts):
-            name, value = ("use_inference", True) if self.use_inference else ("autoencoder", self.autoencoder)
-            raise LimaskError(
-                f"lim.{name}={value!r} with lim.lambda_rec=0: what the agent acts on would never learn; "
-                "raise lim.lambda_rec"
-            )
-
-    def _check_team(self) -> None:
-        if self.masker not in AGENT_MASKERS:
-            raise LimaskError(
-                f"lim.masker={self.masker!r} with lim.autoencoder='team', which hides whole agents: expected "
-                f"one of {', '.join(AGENT_MASKERS)}"
-            )
-        if self.masker != "random_agent" and not self.joint:
-            raise LimaskError(
-                f"lim.masker={self.masker!r} with lim.joint=False: it reads the TD errors of the update that "
-                "the autoencoder learns beside; set lim.joint=True or lim.masker='random_agent'"
-            )
-        self._check_unused(_UNUSED_BY_TEAM, "which has no use for it")
-
     def on_layout(self, kinds: frozenset[str]) -> LimConfig:
         """The config with ``autoencoder: auto`` decided for a layout with these kinds of entities."""
-        if self.autoencoder != "auto":
+        if self.autoencoder != AUTO:
             return self
         return dataclasses.replace(self, autoencoder="belief" if kinds else "entity")
-
-    def check_layout(self, name: str, kinds: frozenset[str], targets: frozenset[str] = _OWN) -> None:
-        """Refuse what a layout cannot carry; ``kinds`` are the kinds of entity that it knows, and
-        ``targets`` the values of ``rec_targets`` that it can serve.
-
-        Raises:
-            LimaskError: names both options and what to choose instead.
-        """
-        if self.autoencoder == "team":
-            return  # its tokens are agents, on any layout
-        if self.masker != "none" and self.trunk == "fc" and not kinds:
-            raise LimaskError(
-                f"lim.masker={self.masker!r} with lim.trunk='fc' on layout {name!r}, which has no entities "
-                "to hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker='none'"
-            )
-        if self.masker in (*AGENT_MASKERS, "coordination") and "ally" not in kinds:
-            raise LimaskError(
-                f"lim.masker={self.masker!r} on layout {name!r}, which does not say which features show a "
-                "teammate; set lim.masker='random'"
-            )
-        if self.rec_targets not in targets | {"auto"}:
-            what = {"team": "where a token places its unit", "state": "what the global state holds of units"}
-            raise LimaskError(
-                f"lim.rec_targets={self.rec_targets!r} on layout {name!r}, which does not say "
-                f"{what[self.rec_targets]}; set lim.rec_targets={' or '.join(map(repr, sorted(targets)))}"
-            )
-        needed = {
-            "autoencoder": ("belief", "entity"),
-            "use_inference": (True, False),
-            "rec_latent": (True, False),
-        }
-        for key, (value, other) in needed.items():
-            if getattr(self, key) == value and not kinds:
-                raise LimaskError(
-                    f"lim.{key}={value!r} on layout {name!r}, which has no entities; set lim.{key}={other!r}"
-                )
 
     def n_minibatches(self, batch_size: int) -> int:
         """SGD steps for a sampled batch of ``batch_size`` episodes.
@@ -298,7 +186,7 @@ def checked(field: dataclasses.Field[Any], value: Any) -> Any:
     allowed = field.metadata
     choices = allowed.get("choices", ())
     types = _TYPES[str(field.type).split(" ")[0]]
-    if isinstance(value, str) and value in choices:
+    if allowed.get("is_registered") or (isinstance(value, str) and value in choices):
         return value
     if "block" in allowed and isinstance(value, Mapping):
         return value
@@ -306,11 +194,14 @@ def checked(field: dataclasses.Field[Any], value: Any) -> Any:
     is_number = is_number and math.isfinite(value)
     is_right = is_number and _is_inside(value, allowed) if bool not in types else isinstance(value, bool)
     if not is_right:
-        raise LimaskError(
-            f"lim.{field.name}={value!r} ({type(value).__name__}): expected {_expected(types, allowed)}"
-            f"{nearest(value, choices) if isinstance(value, str) else ''}"
-        )
+        raise not_allowed(field.name, value, _expected(types, allowed), choices)
     return float(value) if float in types else value
+
+
+def not_allowed(name: str, value: object, expected: str, choices: Iterable[str] = ()) -> LimaskError:
+    """That ``value`` is not allowed for an option, with what is and the nearest of the ``choices``."""
+    close = nearest(value, choices) if isinstance(value, str) else ""
+    return LimaskError(f"lim.{name}={value!r} ({type(value).__name__}): expected {expected}{close}")
 
 
 #: Annotation of a field → what a YAML value may be.

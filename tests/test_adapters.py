@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from limask.autoencoder.options import known_layout
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import CHECKOUTS
@@ -16,7 +17,7 @@ from limask.hosts.base import _WithoutExit
 from limask.hosts.pymarl import PymarlHost
 from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _with_every_mixer
 from limask.install.families import FAMILIES
-from limask.layouts import Layout, known_layout, smac_layout, smac_layout_of
+from limask.layouts import Layout, smac_layout, smac_layout_of
 from limask.layouts.starcraft import smacv2_layout_of
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from limask.autoencoder import EntityAutoencoder
+from limask.autoencoder import EntityAutoencoder, Truth
 from limask.autoencoder.belief import BeliefDecoder
 from limask.autoencoder.losses import Standardiser, mean_squared
 from limask.layouts import Layout, TokenGroup, token_starts, tokens
@@ -204,9 +204,8 @@ def test_loss_by_hand() -> None:
     filled(model.to_features["enemy"].bias, [-1.0])
     s = 1 / math.sqrt(1 + FLOOR)
     loss = model.loss(
-        hidden=torch.tensor([[1.0], [-1.0]]),
-        obs=torch.tensor([[1.0], [3.0]]),
-        is_scored=torch.tensor([[True], [True]]),
+        torch.tensor([[1.0], [-1.0]]),
+        Truth(torch.tensor([[1.0], [3.0]]), torch.tensor([[True], [True]])),
     ).loss
     assert loss.item() == pytest.approx(((2 + s) ** 2 + (-1 - s) ** 2) / 2, rel=1e-5)
 
@@ -251,7 +250,7 @@ def test_loss_agrees_with_a_slow_reading_of_the_formula(axes: tuple[int, ...]) -
     hidden, obs = torch.randn(*axes, 5), torch.randn(*axes, LAYOUT.obs_size)
     is_scored = torch.rand(*axes, LAYOUT.n_tokens) < 0.5
     expected = slow_loss(model, hidden.view(12, 5), obs.view(12, -1), is_scored.view(12, -1))
-    assert model.loss(hidden, obs, is_scored).loss.item() == pytest.approx(expected, rel=1e-4)
+    assert model.loss(hidden, Truth(obs, is_scored)).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("axes", [(12,), (2, 3, 2)], ids=["rows", "batch"])
@@ -262,14 +261,14 @@ def test_loss_of_a_belief_agrees_with_a_slow_reading_of_the_formula(axes: tuple[
     is_scored = (torch.rand(*axes, LAYOUT.n_tokens) < 0.5) & tokens.hideable(LAYOUT)
     expected = slow_loss(model, hidden.view(12, 5), obs.view(12, -1), is_scored.view(12, -1))
     twin = copy.deepcopy(model)
-    scored = model.loss(hidden, obs, is_scored)
+    scored = model.loss(hidden, Truth(obs, is_scored))
     assert scored.loss.item() == pytest.approx(expected, rel=1e-4)
     assert ((scored.error > 0) == is_scored).all()
     n_features = torch.tensor([3, 3, 2, 2, 2, 0])
     by_token = (scored.error * n_features).sum() / (is_scored * n_features).sum()
     assert scored.loss.item() == pytest.approx(by_token.item(), rel=1e-5)
     is_scored[..., 5] = True
-    assert torch.equal(twin.loss(hidden, obs, is_scored).loss, scored.loss)
+    assert torch.equal(twin.loss(hidden, Truth(obs, is_scored)).loss, scored.loss)
 
 
 def test_weights_of_a_belief_by_hand() -> None:
@@ -279,11 +278,11 @@ def test_weights_of_a_belief_by_hand() -> None:
     hidden, obs = torch.randn(12, 5), torch.randn(12, LAYOUT.obs_size)
     is_scored = torch.ones(12, LAYOUT.n_tokens, dtype=torch.bool)
     weights = torch.rand(12, LAYOUT.n_tokens)
-    scored = model.loss(hidden, obs, is_scored, weights)
+    scored = model.loss(hidden, Truth(obs, is_scored, weights=weights))
     of_features = (weights * torch.tensor([3, 3, 2, 2, 2, 0])).sum()
     expected = (scored.error * weights * torch.tensor([3, 3, 2, 2, 2, 0])).sum() / of_features
     assert scored.loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert torch.equal(scored.error, twin.loss(hidden, obs, is_scored).error)
+    assert torch.equal(scored.error, twin.loss(hidden, Truth(obs, is_scored)).error)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -296,17 +295,19 @@ def test_unknown_features_do_not_count(kind: str) -> None:
     is_known = torch.ones(12, LAYOUT.obs_size, dtype=torch.bool)
     is_known[:6, 1] = is_known[3:, 5] = False
     twin, whole, plain = (copy.deepcopy(model) for _ in range(3))
-    scored = model.loss(hidden, obs, is_scored, is_known=is_known)
+    scored = model.loss(hidden, Truth(obs, is_scored, is_known=is_known))
     changed = obs.masked_fill(~is_known, 77.0)
-    again = twin.loss(hidden, changed, is_scored, is_known=is_known)
+    again = twin.loss(hidden, Truth(changed, is_scored, is_known=is_known))
     assert torch.equal(scored.loss, again.loss)
     assert torch.equal(scored.error, again.error)
     # By hand, from the mean error of each token: rows of 3 known features, and of 2.
     n_known = is_known[:, :6].view(12, 2, 3).sum(dim=-1)
     expected = (scored.error[:, :2] * n_known).sum() / n_known.sum()
     assert scored.loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    everything = whole.loss(hidden, obs, is_scored, is_known=torch.ones_like(is_known))
-    assert everything.loss.item() == pytest.approx(plain.loss(hidden, obs, is_scored).loss.item(), rel=1e-5)
+    everything = whole.loss(hidden, Truth(obs, is_scored, is_known=torch.ones_like(is_known)))
+    assert everything.loss.item() == pytest.approx(
+        plain.loss(hidden, Truth(obs, is_scored)).loss.item(), rel=1e-5
+    )
 
 
 def test_targets_are_standardised_by_what_was_seen_before() -> None:
@@ -314,11 +315,11 @@ def test_targets_are_standardised_by_what_was_seen_before() -> None:
     model = EntityAutoencoder(LAYOUT, hidden_dim=5, decoder_dim=4)
     hidden, obs = torch.zeros(30, 5), torch.randn(30, LAYOUT.obs_size)
     is_scored = torch.ones(30, LAYOUT.n_tokens, dtype=torch.bool)
-    first = model.loss(hidden, obs, is_scored).loss
-    assert model.loss(hidden, obs, is_scored).loss.item() == pytest.approx(first.item(), rel=1e-4)
+    first = model.loss(hidden, Truth(obs, is_scored)).loss
+    assert model.loss(hidden, Truth(obs, is_scored)).loss.item() == pytest.approx(first.item(), rel=1e-4)
     assert model.standardisers["ally"].count.tolist() == [2 * 3 * 30] * 2
     # Against what came before, a batch of threes lies 1.2 standard deviations off; alone it would be zeros.
-    assert model.loss(hidden, torch.full_like(obs, 3.0), is_scored).loss.item() > 1.2
+    assert model.loss(hidden, Truth(torch.full_like(obs, 3.0), is_scored)).loss.item() > 1.2
 
 
 # --- EntityAutoencoder: what is scored ------------------------------------------------
@@ -350,7 +351,10 @@ def test_loss_sees_the_scored_targets_only(kind: str, token: int) -> None:
         changed[row, features_of(token)] += 2.0
         # The statistics run on at each call: both start from the same ones.
         one, other = copy.deepcopy(model), copy.deepcopy(model)
-        losses = one.loss(hidden, obs, is_scored).loss, other.loss(hidden, changed, is_scored).loss
+        losses = (
+            one.loss(hidden, Truth(obs, is_scored)).loss,
+            other.loss(hidden, Truth(changed, is_scored)).loss,
+        )
         assert torch.equal(*losses) != row_is_scored
         kept = [torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers(), strict=True)]
         assert all(kept) != row_is_scored
@@ -361,7 +365,7 @@ def test_nothing_scored_is_a_loss_of_0_without_nan(kind: str) -> None:
     """Then nobody learns anything, and nobody is spoiled."""
     model = MODELS[kind]()
     hidden = torch.randn(6, 5, requires_grad=True)
-    loss = model.loss(hidden, torch.randn(6, 13), torch.zeros(6, 6, dtype=torch.bool)).loss
+    loss = model.loss(hidden, Truth(torch.randn(6, 13), torch.zeros(6, 6, dtype=torch.bool))).loss
     assert loss.item() == 0.0
     gradients = torch.autograd.grad(loss, [hidden, *model.parameters()], allow_unused=True)
     assert all(gradient is None or (gradient == 0).all() for gradient in gradients)
@@ -375,7 +379,7 @@ def test_one_scored_token_is_enough(kind: str) -> None:
     hidden = torch.randn(6, 5, requires_grad=True)
     is_scored = torch.zeros(6, 6, dtype=torch.bool)
     is_scored[2, 3] = True
-    loss = model.loss(hidden, torch.randn(6, 13), is_scored).loss
+    loss = model.loss(hidden, Truth(torch.randn(6, 13), is_scored)).loss
     loss.backward()
     assert math.isfinite(loss.item())
     assert hidden.grad is not None
@@ -392,7 +396,7 @@ def test_gradient_reaches_the_hidden_states_of_scored_rows_only() -> None:
     obs = torch.randn(6, 13, requires_grad=True)
     is_scored = torch.zeros(6, 6, dtype=torch.bool)
     is_scored[1, 0] = is_scored[4, 2] = is_scored[4, 5] = True
-    (for_hidden,) = torch.autograd.grad(model.loss(hidden, obs.detach(), is_scored).loss, [hidden])
+    (for_hidden,) = torch.autograd.grad(model.loss(hidden, Truth(obs.detach(), is_scored)).loss, [hidden])
     assert (for_hidden != 0).any(dim=1).tolist() == [False, True, False, False, True, False]
 
 
@@ -405,7 +409,7 @@ def test_decoder_learns_a_fixed_batch() -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(150):
-        loss = model.loss(hidden, obs, is_scored).loss
+        loss = model.loss(hidden, Truth(obs, is_scored)).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -422,7 +426,7 @@ def test_decoder_tells_tokens_apart() -> None:
     hidden, obs = torch.zeros(8, 3), torch.tensor([[1.0, -1.0]]).repeat(8, 1)
     is_scored = torch.ones(8, 2, dtype=torch.bool)
     for _ in range(150):
-        loss = model.loss(hidden, obs, is_scored).loss
+        loss = model.loss(hidden, Truth(obs, is_scored)).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

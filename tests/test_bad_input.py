@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from limask import layouts, masking
-from limask.config import AGENT_MASKERS, MASKERS, LimConfig
+from limask.autoencoder import options
+from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import Host
 from limask.layouts import Layout, TokenGroup, flat_layout, tokens
@@ -20,6 +21,9 @@ from limask.networks.packing import Packing
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 LATE = 10**6  # environment steps after which informed masks have taken over
 TEAM = {"trunk": "fc", "autoencoder": "team", "mask_ratio": 0.0, "joint": True, "pretrain_updates": 1}
+
+MASKERS = list(REGISTRY)
+AGENT_MASKERS = [name for name, masker in REGISTRY.items() if masker.hides == "agents"]
 
 #: Every masker with the autoencoder ``entity``, and the other ways to reconstruct.
 ARMS: dict[str, dict[str, Any]] = {
@@ -87,7 +91,7 @@ def test_no_nan_on_the_edge(host: Host, arm: str, edge: Any) -> None:
     stats = learner.logger.stats
     assert len(stats["loss"]) == 2
     assert all(torch.tensor(values).isfinite().all() for values in stats.values())
-    own = learner._part().autoencoder.parameters()
+    own = learner.reconstruction.autoencoder.parameters()
     assert all(parameter.isfinite().all() for parameter in [*learner.params, *own])
     if edge is all_dead and not arm.startswith("team "):
         # Nothing to hide, nothing to reconstruct, and nothing learned from it.
@@ -142,7 +146,7 @@ def test_ratio_0_hides_nothing_and_nearly_1_nearly_all(name: str) -> None:
 def test_ratio_1_is_an_error(name: str) -> None:
     """Nothing would be left to infer from."""
     with pytest.raises(LimaskError, match=r"lim\.mask_ratio=1\.0 .*below 1\.0"):
-        LimConfig.from_block({"masker": name, "mask_ratio": 1.0})
+        options.read_options({"masker": name, "mask_ratio": 1.0})
 
 
 # -- a team of one, and layouts that do not serve ----------------------------------------------------
@@ -178,23 +182,23 @@ def test_a_team_of_one_is_refused_by_autoencoder_team(host: Host, name: str) -> 
 
 @pytest.mark.parametrize("name", [*AGENT_MASKERS, "coordination"])
 def test_maskers_of_teammates_need_to_know_teammates(name: str) -> None:
-    config = LimConfig.from_block({"masker": name})
+    config = options.read_options({"masker": name})
     with pytest.raises(
         LimaskError, match=rf"lim\.masker='{name}' on layout 'flat'.*set lim\.masker='random'"
     ):
-        layouts.resolve(config, "gymma", {}, flat_layout(12, 3).obs_size)
+        options.resolve(config, "gymma", {}, flat_layout(12, 3).obs_size)
 
 
 @pytest.mark.parametrize("name", [name for name in MASKERS if name not in AGENT_MASKERS])
 def test_maskers_of_tokens_are_refused_by_autoencoder_team(name: str) -> None:
     with pytest.raises(LimaskError, match=rf"lim\.masker='{name}' with lim\.autoencoder='team'"):
-        LimConfig.from_block(TEAM | {"masker": name})
+        options.read_options(TEAM | {"masker": name})
 
 
 @pytest.mark.parametrize("name", [name for name in MASKERS if name != "none"])
 def test_no_masker_goes_without_an_autoencoder(name: str) -> None:
     with pytest.raises(LimaskError, match=rf"lim\.masker='{name}' with lim\.autoencoder='none'"):
-        LimConfig.from_block({"masker": name, "autoencoder": "none", "lambda_rec": 0})
+        options.read_options({"masker": name, "autoencoder": "none", "lambda_rec": 0})
 
 
 @pytest.mark.parametrize(
@@ -205,7 +209,7 @@ def test_no_masker_goes_without_an_autoencoder(name: str) -> None:
 def test_layouts_without_entities_are_refused_by_name(lim: dict[str, Any]) -> None:
     key, value = next(iter(lim.items()))
     with pytest.raises(LimaskError, match=rf"lim\.{key}={value!r} on layout 'flat'.*set lim\.{key}="):
-        layouts.resolve(LimConfig.from_block(lim), "gymma", {}, 12)
+        options.resolve(options.read_options(lim), "gymma", {}, 12)
 
 
 # -- checkpoints of other runs -----------------------------------------------------------------------

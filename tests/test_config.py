@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from limask import autoencoder, layouts, masking, resources
-from limask.config import AUTOENCODERS, LAYOUTS, MASKERS, LimConfig
+from limask import layouts, masking, resources
+from limask.autoencoder.options import check_layout, read_options
+from limask.config import LAYOUTS, LimConfig
 from limask.errors import LimaskError
 
 ALGS = resources.config_dir() / "algs"
 ARMS = ("qmix_fc", "qmix_entity", "qmix_fc_lim", "qmix_entity_lim", "qmix_lim")
+MASKERS = tuple(masking.REGISTRY)
 OPTIONS = [field.name for field in dataclasses.fields(LimConfig)]
 
 # Key, refused value, and what the message has to say beside the key and the value.
@@ -150,7 +152,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
 def refusal(block: object) -> str:
     """The message with which ``block`` is refused."""
     with pytest.raises(LimaskError) as caught:
-        LimConfig.from_block(block)
+        read_options(block)
     return str(caught.value)
 
 
@@ -194,7 +196,7 @@ def test_refusal_does_not_guess_wildly() -> None:
 @pytest.mark.parametrize(("key", "value", "stored"), ACCEPTED)
 def test_edges_are_accepted(key: str, value: object, stored: object) -> None:
     """Bounds are inclusive or exclusive as documented; an int is a number, and is stored as a float."""
-    read = getattr(LimConfig.from_block({key: value}), key)
+    read = getattr(read_options({key: value}), key)
     assert read == stored
     assert type(read) is type(stored)
 
@@ -237,7 +239,7 @@ def test_block_must_be_a_mapping(block: object) -> None:
 
 def test_empty_block_is_the_defaults() -> None:
     """An option that is left out has the default of the dataclass."""
-    assert LimConfig.from_block({}) == LimConfig()
+    assert read_options({}) == LimConfig()
 
 
 def test_config_is_frozen() -> None:
@@ -279,7 +281,7 @@ def test_reconstruction_weight_without_autoencoder_is_refused() -> None:
 )
 def test_control_arms_are_accepted(block: dict[str, Any]) -> None:
     """The plain learner, the plain autoencoder, and the masked one that only watches."""
-    LimConfig.from_block(block)
+    read_options(block)
 
 
 TEAM: dict[str, Any] = {"autoencoder": "team", "trunk": "fc", "masker": "random_agent", "mask_ratio": 0}
@@ -310,7 +312,7 @@ def test_what_autoencoder_team_has_no_use_for_is_refused(
 @pytest.mark.parametrize("options", [{}, {"joint": True}, {"joint": True, "masker": "td_ema"}])
 def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> None:
     """Its tokens are agents: no layout has to know teammates."""
-    LimConfig.from_block(TEAM | options).check_layout("flat", frozenset())
+    check_layout(read_options(TEAM | options), "flat", frozenset())
 
 
 @pytest.mark.parametrize(
@@ -367,23 +369,23 @@ def test_layout_that_cannot_carry_targets_or_inferences_is_refused(
     options: dict[str, Any], kinds: frozenset[str], remedy: str
 ) -> None:
     """By its name, and with the way out."""
-    config = LimConfig.from_block(options)
+    config = read_options(options)
     with pytest.raises(LimaskError) as caught:
-        config.check_layout("lbf", kinds)
+        check_layout(config, "lbf", kinds)
     (key, value) = next(iter(options.items()))
     assert f"lim.{key}={value!r} on layout 'lbf'" in str(caught.value)
     assert remedy in str(caught.value)
-    config.check_layout("smax", frozenset({"ally", "enemy"}), targets=frozenset({"own", "team", "state"}))
+    check_layout(config, "smax", frozenset({"ally", "enemy"}), targets=frozenset({"own", "team", "state"}))
 
 
 BOTH = frozenset({"ally", "enemy"})
 
 
 def test_auto_is_a_belief_where_there_are_entities() -> None:
-    auto = LimConfig.from_block({"autoencoder": "auto", "rec_targets": "auto"})
+    auto = read_options({"autoencoder": "auto", "rec_targets": "auto"})
     assert [auto.on_layout(kinds).autoencoder for kinds in (BOTH, frozenset())] == ["belief", "entity"]
-    auto.on_layout(frozenset()).check_layout("flat", frozenset())
-    plain = LimConfig.from_block({"autoencoder": "none", "masker": "none", "lambda_rec": 0})
+    check_layout(auto.on_layout(frozenset()), "flat", frozenset())
+    plain = read_options({"autoencoder": "none", "masker": "none", "lambda_rec": 0})
     assert plain.on_layout(BOTH) is plain
     assert "lim.autoencoder='auto'" in refusal({"autoencoder": "auto", "lambda_rec": 0})
     assert "lim.autoencoder='auto'" in refusal({"autoencoder": "auto", "use_inference": True})
@@ -403,7 +405,7 @@ def test_layout_that_cannot_carry_the_masker_is_refused(
 ) -> None:
     """The message names the masker, the layout and the way out."""
     with pytest.raises(LimaskError) as caught:
-        LimConfig.from_block(options).check_layout("lbf", kinds)
+        check_layout(read_options(options), "lbf", kinds)
     assert f"lim.masker={options['masker']!r}" in str(caught.value)
     assert "'lbf'" in str(caught.value)
     assert remedy in str(caught.value)
@@ -421,7 +423,7 @@ def test_layout_that_cannot_carry_the_masker_is_refused(
 )
 def test_layout_that_can_carry_the_masker_is_accepted(options: dict[str, Any], kinds: frozenset[str]) -> None:
     """No more is refused than has to be."""
-    LimConfig.from_block(options).check_layout("some layout", kinds)
+    check_layout(read_options(options), "some layout", kinds)
 
 
 # --- SGD steps of a batch -------------------------------------------------------------
@@ -443,23 +445,21 @@ def test_layout_that_can_carry_the_masker_is_accepted(options: dict[str, Any], k
 )
 def test_sgd_steps_of_a_batch(minibatches: int | str, batch_size: int, steps: int) -> None:
     """`auto` is one step for every 32 episodes, and one for a smaller batch."""
-    assert LimConfig.from_block({"minibatches": minibatches}).n_minibatches(batch_size) == steps
+    assert read_options({"minibatches": minibatches}).n_minibatches(batch_size) == steps
 
 
 def test_more_sgd_steps_than_episodes_are_refused() -> None:
     """An SGD step without an episode has no loss."""
     with pytest.raises(LimaskError, match=r"lim\.minibatches=33 with batch_size=32"):
-        LimConfig.from_block({"minibatches": 33}).n_minibatches(32)
+        read_options({"minibatches": 33}).n_minibatches(32)
 
 
 # --- agreement with the rest of the project -------------------------------------------
 
 
 def test_names_agree_with_the_registries() -> None:
-    """The names are repeated in the config so that it can be read without an environment."""
+    """Layouts are repeated in the config so that it can be read without an environment."""
     assert set(LAYOUTS) == {"auto", "flat", *layouts.REGISTRY}
-    assert set(MASKERS) == set(masking.REGISTRY)
-    assert set(AUTOENCODERS) == set(autoencoder.REGISTRY) | {"auto"}
 
 
 def algorithms() -> list[Path]:
@@ -478,7 +478,7 @@ def test_yaml_and_dataclass_agree(file: Path) -> None:
     """Every option stands in the YAML, so that no default is hidden, and its combination is allowed."""
     algorithm = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert sorted(algorithm["lim"]) == sorted(OPTIONS)
-    config = LimConfig.from_block(algorithm["lim"])
+    config = read_options(algorithm["lim"])
     config.n_minibatches(algorithm["batch_size"])
     assert algorithm["name"] == file.stem
 

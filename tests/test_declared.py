@@ -12,10 +12,10 @@ import torch
 import yaml
 
 from limask import masking
-from limask.config import LimConfig
+from limask.autoencoder.options import known_layout, read_options, resolve
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.layouts import declared_layout, flat_note, known_layout, resolve
+from limask.layouts import declared_layout, flat_note
 
 #: 12 features: what host_parts' made-up agents observe; its 5 actions are two plain ones and three targets.
 BLOCK = yaml.safe_load("""
@@ -39,7 +39,7 @@ def test_declared_by_hand() -> None:
 
 
 def test_declared_takes_the_place_of_what_the_environment_says() -> None:
-    config = LimConfig.from_block({"layout": BLOCK})
+    config = read_options({"layout": BLOCK})
     assert known_layout(config, "smax", {"map_name": "3m"}) == declared_layout(BLOCK)
     assert resolve(config, "gymma", {}, 12) == declared_layout(BLOCK)
 
@@ -83,7 +83,7 @@ def test_mistakes_are_told_before_an_environment_is_built(
     block: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     with pytest.raises(LimaskError) as caught:
-        known_layout(LimConfig.from_block({"layout": block}), "gymma", {})
+        known_layout(read_options({"layout": block}), "gymma", {})
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
@@ -91,11 +91,11 @@ def test_mistakes_are_told_before_an_environment_is_built(
 
 def test_what_is_neither_a_name_nor_a_block_is_refused() -> None:
     with pytest.raises(LimaskError, match=r"lim\.layout=\[1\] \(list\): expected one of auto, .* or a block"):
-        LimConfig.from_block({"layout": [1]})
+        read_options({"layout": [1]})
 
 
 def test_sums_that_do_not_agree_are_both_shown() -> None:
-    config = LimConfig.from_block({"layout": BLOCK})
+    config = read_options({"layout": BLOCK})
     with pytest.raises(LimaskError) as caught:
         resolve(config, "gymma", {}, 14)
     for words in ("'declared'", "own 1×2 + ally 2×2 + box 3×2 = 12", "observations of 14"):
@@ -104,9 +104,9 @@ def test_sums_that_do_not_agree_are_both_shown() -> None:
 
 def test_masker_of_teammates_needs_allies() -> None:
     block = changed(1, kind="player")
-    known_layout(LimConfig.from_block({"layout": BLOCK, "masker": "random_agent"}), "gymma", {})
+    known_layout(read_options({"layout": BLOCK, "masker": "random_agent"}), "gymma", {})
     with pytest.raises(LimaskError, match="random_agent.*on layout 'declared'"):
-        known_layout(LimConfig.from_block({"layout": block, "masker": "random_agent"}), "gymma", {})
+        known_layout(read_options({"layout": block, "masker": "random_agent"}), "gymma", {})
 
 
 # --- in a host -------------------------------------------------------------------------
@@ -199,4 +199,4 @@ def test_one_line_tells_of_an_environment_without_a_layout(
     lines = [line for line in caplog.messages if line.startswith("layout:")]
     assert len(lines) == (expected != "")
     assert all(line.startswith(expected) and "group" not in line and "3 features" in line for line in lines)
-    assert flat_note(LimConfig.from_block({"layout": layout}), env, env_args) == "".join(lines)
+    assert flat_note(read_options({"layout": layout}), env, env_args) == "".join(lines)

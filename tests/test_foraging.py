@@ -12,10 +12,11 @@ import torch
 
 from limask import masking
 from limask.acting.agent import LimAgent
+from limask.autoencoder.options import known_layout
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import Host
-from limask.layouts import Layout, known_layout, layout_name, lbf_layout, tokens
+from limask.layouts import Layout, layout_name, lbf_layout, tokens
 from limask.networks.spec import AgentSpec
 
 NEAR, FAR = "lbforaging:Foraging-2s-8x8-3p-2f-v3", "lbforaging:Foraging-8x8-3p-2f-coop-v3"

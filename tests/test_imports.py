@@ -61,7 +61,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def part_of(module: str, package: str) -> str:
-    """``limask.masking.random`` in ``limask`` → ``masking``; what lies outside, and the package itself → ""."""
+    """``limask.masking.random`` in ``limask`` → ``masking``; what lies outside, or is it → ""."""
     return module.removeprefix(f"{package}.").split(".")[0] if module.startswith(f"{package}.") else ""
 
 

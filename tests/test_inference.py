@@ -9,10 +9,11 @@ import host_parts
 import pytest
 import torch
 
+from limask.autoencoder import Truth
 from limask.errors import LimaskError
 from limask.hosts import Host
 from limask.layouts import tokens
-from limask.layouts.teammates import tell
+from limask.layouts.teammates import known_from_teammates
 from limask.networks.packing import Packing
 
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
@@ -175,17 +176,17 @@ def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -
     is_visible = tokens.visibility(obs, layout)
     is_hidden = is_visible & (torch.rand(is_visible.shape) < 0.3) & tokens.hideable(layout)
     truth = team.reconstruction._truth(obs, is_visible, is_hidden, state=None)
-    told = tell(obs, layout)
+    told = known_from_teammates(obs, layout)
     assert truth.is_unseen.sum() > 50
     assert torch.equal(truth.is_unseen, told.is_token & ~is_visible)
     assert torch.equal(truth.is_scored, is_hidden | truth.is_unseen)
     # What was shown stays as it was, whatever teammates say of it; the rest is what they say.
     assert torch.equal(tokens.hide(truth.obs, ~is_visible, layout), obs)
     assert torch.equal(tokens.hide(truth.obs, is_visible, layout), tokens.hide(told.obs, is_visible, layout))
-    # A teammate that only itself sees does not tell how it moved last.
+    # A teammate that only itself sees does not show how it moved last.
     parts = tokens.split(truth.is_known, layout)["ally"][truth.is_unseen[..., :2]]
     assert set(parts.sum(dim=-1).tolist()) == {13, 10}
-    assert own.reconstruction._truth(obs, is_visible, is_hidden, state=None) == (obs, is_hidden, None, None)
+    assert own.reconstruction._truth(obs, is_visible, is_hidden, state=None) == Truth(obs, is_hidden)
     for learner in (own, team):
         learner.train(make_batch(host, learner), 0, 0)
     for key in ("mask_rate", "mask_rate_ally", "mask_rate_enemy", "mask_entropy", "loss"):
@@ -195,7 +196,7 @@ def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -
 
 @pytest.mark.parametrize("mode", ["team targets", "belief"])
 def test_what_nobody_sees_is_no_target(host: Host, mode: str) -> None:
-    """Nothing shown: agents that all stand alone tell of themselves, and no enemy is reconstructed."""
+    """Nothing shown: agents that all stand alone know of each other, and no enemy is reconstructed."""
     learner = make_learner(host, **MODES[mode])
     batch = make_batch(host, learner)
     layout = learner.agent.layout
@@ -205,9 +206,11 @@ def test_what_nobody_sees_is_no_target(host: Host, mode: str) -> None:
     stats = {key: values[-1] for key, values in learner.logger.stats.items()}
     assert stats["rec_error_enemy"] == 0
     assert stats["rec_error_unseen"] == pytest.approx(stats["rec_error_ally"])
-    # Of features that are told, not of those that nobody knows: of the order of a standard deviation.
+    # Of features that are known, not of those that nobody knows: of the order of a standard deviation.
     assert 0.1 < stats["rec_error_ally"] < 10
-    assert learner.reconstruction.decoder.standardisers["enemy"].count.tolist() == [0] * 13
+    autoencoder = learner.reconstruction.autoencoder
+    decoder = autoencoder.decoder if mode == "belief" else autoencoder
+    assert decoder.standardisers["enemy"].count.tolist() == [0] * 13
 
 
 # -- embeddings --------------------------------------------------------------------------------------
@@ -217,13 +220,14 @@ def test_latent_targets_are_the_target_networks_embeddings(host: Host) -> None:
     learner = make_learner(host, rec_latent=True)
     _, inputs = packed(learner, make_batch(host, learner))
     asked: list[dict[str, torch.Tensor]] = []
-    decoder, score = learner.reconstruction.decoder, learner.reconstruction.decoder.score
+    decoder = learner.reconstruction.autoencoder
+    score = decoder.loss_of_embeddings
 
-    def recording(states: Any, targets: Any, *args: Any) -> Any:
+    def recording(states: Any, targets: Any, *args: Any, **kwargs: Any) -> Any:
         asked.append(targets)
-        return score(states, targets, *args)
+        return score(states, targets, *args, **kwargs)
 
-    decoder.score = recording
+    decoder.loss_of_embeddings = recording
     with torch.no_grad():
         for weight in learner.agent.fc1.parameters():
             weight += 0.1  # the online trunk has moved on
@@ -261,7 +265,7 @@ def test_step_by_step_and_whole_episodes_agree(host: Host, mode: str) -> None:
 @pytest.mark.parametrize("other", range(N))
 @pytest.mark.parametrize("mode", MODES)
 def test_acting_sees_nobody_elses_observation(host: Host, mode: str, other: int) -> None:
-    """Whatever teammates tell when learning: Q-values and states come from the agent's own history alone."""
+    """Whatever teammates know when learning: Q-values and states come from the agent's own history alone."""
     learner = make_learner(host, **MODES[mode])
     if mode in ACTING:
         joining(learner.agent)
@@ -357,15 +361,18 @@ def test_an_inferred_enemy_is_embedded_and_aimed_at_as_an_entity(host: Host) -> 
 def test_what_the_living_do_not_see_is_inferred_and_nothing_else(host: Host, mode: str) -> None:
     learner = make_learner(host, **MODES[mode])
     joining(learner.agent)
-    layout, decoder = learner.agent.layout, learner.reconstruction.decoder
+    layout, autoencoder = learner.agent.layout, learner.reconstruction.autoencoder
+    is_belief = mode.startswith("belief")
+    decoder = autoencoder.decoder if is_belief else autoencoder
+    infer = decoder.infer if is_belief else decoder.infer_from_hidden
     obs = torch.rand(5, OBS) + 0.1
     obs[4] = 0  # of one who is dead
     is_hidden = torch.zeros(5, layout.n_tokens, dtype=torch.bool)
     is_hidden[2, 3] = True  # an enemy
     hidden = torch.randn(5, decoder.from_hidden.in_features)
-    inferred = decoder.infer(hidden, tokens.hide(obs, is_hidden, layout))
+    inferred = infer(hidden, tokens.hide(obs, is_hidden, layout))
     size = layout.group("enemy").width
-    if mode.startswith("belief"):
+    if is_belief:
         everything = decoder.to_features(torch.relu(decoder.from_hidden(hidden[2])))
         expected = everything[3 * size : 4 * size]
     else:
@@ -401,7 +408,7 @@ def test_a_belief_has_a_state_of_its_own(host: Host) -> None:
         _, inputs = packed(learner, batch)
         belief = learner.agent.autoencoder
         inputs = learner.mac._build_inputs(batch, 0)
-        _, states = belief.step(inputs, torch.zeros(4 * N, W))
+        _, states = belief.infer_step(inputs, torch.zeros(4 * N, W))
     torch.testing.assert_close(learner.mac.hidden_states[:, 64:], states)
 
 

@@ -121,7 +121,7 @@ def test_errors_by_hand(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     watch = inspection._inspection
 
     def watching(frozen: Any, episode: Any, is_won: bool) -> Inspection:
-        agent, decoder = frozen.mac.agent, frozen.learner.reconstruction.decoder
+        agent, decoder = frozen.mac.agent, frozen.learner.reconstruction.autoencoder
         for group in decoder.layout.groups:  # as if a thousand tokens had been reconstructed
             standardiser = decoder.standardisers[group.kind]
             standardiser.count.fill_(1000.0)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from limask.autoencoder.options import known_layout, resolve
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.layouts import (
@@ -23,15 +24,13 @@ from limask.layouts import (
     Frame,
     Layout,
     flat_layout,
-    known_layout,
     layout_name,
-    resolve,
     smac_layout,
     smac_layout_of,
     smax_layout,
     tokens,
 )
-from limask.layouts.teammates import tell
+from limask.layouts.teammates import known_from_teammates
 
 
 def sizes(layout: Layout) -> dict[str, tuple[int, int]]:
@@ -395,13 +394,13 @@ def test_smac_features_land_in_the_right_tokens(starcraft: Any, map_name: str) -
 
 @pytest.mark.parametrize("map_name", ARMIES)
 def test_smac_teammates_tell_what_the_agent_would_see(starcraft: Any, map_name: str) -> None:
-    """What an agent sees itself its teammates tell alike, but for whether it can be attacked."""
+    """What an agent sees itself its teammates know alike, but for whether it can be attacked."""
     layout = smac_layout({"map_name": map_name, **ALL_FLAGS})
     n_same, n_new = 0, 0
     for seed in range(12):
         env = battle(starcraft, map_name, seed)
         obs = torch.tensor(np.stack([env.get_obs_agent(agent) for agent in range(env.n_agents)])).float()
-        told = tell(obs, layout)
+        told = known_from_teammates(obs, layout)
         is_visible = tokens.visibility(obs, layout)
         is_same = told.is_feature & (tokens.hide(torch.ones_like(obs), ~is_visible, layout) > 0)
         tokens.split(is_same, layout)["enemy"][..., 0] = False  # "attackable"

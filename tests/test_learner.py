@@ -63,21 +63,21 @@ def test_reconstruction_reaches_the_trunk_and_not_the_head(host: Host) -> None:
 
 def test_detached_trunk_receives_nothing_from_the_reconstruction(host: Host) -> None:
     detached, plain = smax_learner(host, detach_trunk=True), smax_learner(host, lambda_rec=0.0)
-    before = copy.deepcopy(detached.reconstruction.decoder.state_dict())
+    before = copy.deepcopy(detached.reconstruction.autoencoder.state_dict())
     for learner in (detached, plain):
         learner.train(smax_batch(host, learner), 0, 0)
     for ours, theirs in zip(detached.params, plain.params, strict=True):
         assert torch.equal(ours, theirs)
-    after = detached.reconstruction.decoder.state_dict()
+    after = detached.reconstruction.autoencoder.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
 def test_decoder_receives_no_gradient_of_the_td_loss(host: Host) -> None:
     learner = smax_learner(host, lambda_rec=0.0)
     learner.train(smax_batch(host, learner), 0, 0)
-    assert all(p.grad is None for p in learner.reconstruction.decoder.parameters())
+    assert all(p.grad is None for p in learner.reconstruction.autoencoder.parameters())
     ids = {id(p) for p in learner.params}
-    assert not any(id(p) in ids for p in learner.reconstruction.decoder.parameters())
+    assert not any(id(p) in ids for p in learner.reconstruction.autoencoder.parameters())
 
 
 @pytest.mark.parametrize("masker", ["none", "random", "random_agent"])
@@ -152,8 +152,8 @@ def test_checkpoint_restores_everything_it_holds(host: Host, tmp_path: Any) -> N
         assert all(torch.equal(saved[key], loaded[key]) for key in saved)
     draws = [torch.rand(3, generator=each.reconstruction.generator) for each in (learner, twin)]
     assert torch.equal(*draws)
-    saved = learner.reconstruction.decoder.state_dict()
-    loaded = twin.reconstruction.decoder.state_dict()
+    saved = learner.reconstruction.autoencoder.state_dict()
+    loaded = twin.reconstruction.autoencoder.state_dict()
     assert all(torch.equal(saved[key], loaded[key]) for key in saved)
 
 
@@ -210,7 +210,7 @@ def test_q_lambda_corrects_each_reward_for_the_action_taken(host: Host) -> None:
             for parameter in learner.target_mac.agent.parameters():
                 parameter.mul_(0.5)
         packing = Packing(batch["filled"].squeeze(-1).bool())
-        td = learner._td_loss(batch, packing, learner.mac.sequence_inputs(batch, packing))
+        td = learner._begun(batch, 0, learner._rewards(batch)).td
         targets.append(packing.unpack(scattered(packing, td.target)))
     online, target = (step_by_step(mac, batch) for mac in (plain.mac, plain.target_mac))
     best = online.masked_fill(batch["avail_actions"] == 0, -1e9).argmax(dim=3, keepdim=True)
@@ -240,11 +240,9 @@ def test_a_host_that_minimises_half_the_squared_error(host: Host, monkeypatch: p
         monkeypatch.setattr(type(host), "td_weight", weight)
         learner = smax_learner(host, credit="mixed")
         batch = smax_batch(host, learner)
-        packing = Packing(batch["filled"].squeeze(-1).bool())
-        td = learner._td_loss(batch, packing, learner.mac.sequence_inputs(batch, packing))
-        td.loss.backward()
-        errors = learner._agent_errors(batch, packing, td)
-        found.append((td.loss.detach(), host_parts.gradients(learner), errors))
+        update = learner._begun(batch, 0, learner._rewards(batch))
+        update.td.loss.backward()
+        found.append((update.td.loss.detach(), host_parts.gradients(learner), update.agent_errors()))
     (loss, whole, credit), (half_loss, half, half_credit) = found
     torch.testing.assert_close(half_loss, loss / 2)
     torch.testing.assert_close(half_credit, credit)

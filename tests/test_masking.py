@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from limask.config import AGENT_MASKERS, LimConfig
+from limask.config import LimConfig
 from limask.layouts import Layout, flat_layout, smac_layout_of, tokens
 from limask.masking import REGISTRY, Masker, MaskView, hidden_tokens
 
 #: Standard errors that a frequency may be off: with fixed seeds a wrong rule is far outside.
 N_ERRORS = 4.0
+
+AGENT_MASKERS = [name for name, masker in REGISTRY.items() if masker.hides == "agents"]
 
 #: Maskers whose signal alone decides.
 CERTAIN = ("none", *(name for name in AGENT_MASKERS if name != "random_agent"))

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from limask.autoencoder.options import known_layout
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts.epymarl import scenario_args
-from limask.layouts import Layout, known_layout, smaclite_layout, smacv2_layout, tokens
+from limask.layouts import Layout, smaclite_layout, smacv2_layout, tokens
 
 CHECKOUTS = [Path(path) for path in os.environ.get("LIMASK_TEST_HOSTS", "").split(os.pathsep) if path]
 SCENARIOS = [path / "src/config" for path in CHECKOUTS if (path / "src/config/envs/smacv2_configs").is_dir()]
@@ -131,7 +132,7 @@ import importlib, pathlib, types, yaml
 from envs.smac_v2 import StarCraft2Env2Wrapper
 from limask.config import LimConfig
 from limask.hosts.pymarl2 import Pymarl3Host
-from limask.layouts import known_layout
+from limask.autoencoder.options import known_layout
 
 host = Pymarl3Host()
 host.module = importlib.import_module

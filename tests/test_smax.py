@@ -12,7 +12,7 @@ from limask.envs.smax_battle import REWARD_SCALE
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 from limask.layouts import smax_layout, tokens
-from limask.layouts.teammates import tell, tell_from_state
+from limask.layouts.teammates import known_from_state, known_from_teammates
 
 
 def random_actions(avail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -165,7 +165,7 @@ def test_teammates_tell_the_truth(battles: SmaxVector, seen_whole: SmaxVector) -
     n_checked = torch.zeros(2, dtype=torch.int64)
     for _ in range(60):
         shown, truth = torch.from_numpy(partial.obs), in_sight_ranges(torch.from_numpy(full.obs))
-        told = tell(shown, layout)
+        told = known_from_teammates(shown, layout)
         is_visible, is_there = tokens.visibility(shown, layout), tokens.visibility(truth, layout)
         assert not (told.is_token & ~is_there).any()
         assert ((told.obs - truth) * told.is_feature).abs().max() < 1e-5
@@ -185,7 +185,7 @@ def test_the_state_tells_of_everybody(battles: SmaxVector, seen_whole: SmaxVecto
         env.seed([0, 1, 2, 3])
     partial, full = battles.reset(), seen_whole.reset()
     for _ in range(60):
-        told = tell_from_state(torch.from_numpy(partial.state), 5, layout)
+        told = known_from_state(torch.from_numpy(partial.state), 5, layout)
         truth = in_sight_ranges(torch.from_numpy(full.obs))
         known, units = tokens.split(told.is_feature, layout), tokens.split(truth, layout)
         is_alive = units["own"][..., 0] > 0

@@ -266,13 +266,13 @@ def test_phases_of_ma2e(host: Host) -> None:
     batch = make_batch(host, learner)
     autoencoder, everything = learner.agent.autoencoder, weights(learner.agent)
     learner.train(batch, 900, 96)
-    assert learner.team.schedule.phase == "pretrain"
+    assert learner.reconstruction.schedule.phase == "pretrain"
     assert is_same(everything, weights(learner.agent))
     seen = []
     for call in range(5):
         before = weights(autoencoder)
         learner.train(batch, 1000 + call, 104)
-        seen.append((is_same(before, weights(autoencoder)), learner.team.schedule.phase))
+        seen.append((is_same(before, weights(autoencoder)), learner.reconstruction.schedule.phase))
     assert seen == [
         (False, "finetune"), (False, "finetune"), (False, "frozen"), (True, "frozen"), (True, "frozen"),
     ]  # fmt: skip
@@ -285,7 +285,7 @@ def test_phases_of_li_ma2e(host: Host) -> None:
     learner = make_learner(host, "qmix_li_ma2e")
     batch = make_batch(host, learner)
     asked = []
-    choose = learner.team.masker.informed.agents
+    choose = learner.reconstruction.masker.informed.agents
 
     def recording(view: Any, generator: Any) -> torch.Tensor:
         chosen = choose(view, generator)
@@ -295,12 +295,12 @@ def test_phases_of_li_ma2e(host: Host) -> None:
         asked.append((chosen, scores > scores.mean()))
         return chosen
 
-    learner.team.masker.informed.agents = recording
+    learner.reconstruction.masker.informed.agents = recording
     for call in range(3):
         before = weights(learner.agent.autoencoder)
         learner.train(batch, 1000 + call, 104)
         assert not is_same(before, weights(learner.agent.autoencoder))
-        assert learner.team.schedule.phase == "joint"
+        assert learner.reconstruction.schedule.phase == "joint"
     assert len(asked) == 3
     for chosen, expected in asked:
         assert 0 < expected.sum() < N
@@ -313,8 +313,8 @@ def test_fine_tuning_is_on_the_latest_episodes_and_tests_are_not_among_them(host
     learner.mac.init_hidden(8)
     learner.mac.select_actions(latest, t_ep=0, t_env=0, test_mode=False)
     learner.mac.select_actions(test, t_ep=0, t_env=0, test_mode=True)
-    learner.team.schedule.is_pretrained = True
-    assert list(learner.team._lessons(make_batch(host, learner))) == [latest]
+    learner.reconstruction.schedule.is_pretrained = True
+    assert list(learner.reconstruction._episodes_to_fit(make_batch(host, learner))) == [latest]
 
 
 def test_reconstruction_error_falls_where_there_is_something_to_learn(host: Host) -> None:
@@ -323,7 +323,7 @@ def test_reconstruction_error_falls_where_there_is_something_to_learn(host: Host
     batch = make_batch(host, learner)
     batch["obs"][:] = batch["obs"][:, :, :1] * batch["filled"].unsqueeze(-1)
     losses: list[float] = []
-    learner.team.begin(batch, lambda loss: losses.append(float(loss.detach())))
+    learner.reconstruction.begin(batch, lambda loss: losses.append(float(loss.detach())))
     assert len(losses) == 60
     assert sum(losses[-10:]) / 10 < 0.5 * losses[0]
 
@@ -348,7 +348,7 @@ def test_checkpoint_restores_everything(host: Host, algorithm: str, tmp_path: Pa
     assert not is_same(weights(learner.agent), weights(twin.agent))
     twin.load_models(str(tmp_path))
     assert is_same(weights(learner.agent), weights(twin.agent))
-    assert twin.team.schedule.state_dict() == learner.team.schedule.state_dict() != {}
+    assert twin.reconstruction.schedule.state_dict() == learner.reconstruction.schedule.state_dict() != {}
     # A restart does not wait or pretrain again, and goes on with the same stream of masks.
     batch = make_batch(host, learner, seed=1)
     for each in (learner, twin):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from limask.layouts import Frame, Layout, TokenGroup, smax_layout, tokens
-from limask.layouts.teammates import tell
+from limask.layouts.teammates import known_from_teammates
 
 #: As SMAX: agents know where they stand, and types see a quarter or half of the map.
 KNOWN_PLACES = Layout(
@@ -50,12 +50,12 @@ def known_places() -> torch.Tensor:
 
 
 def test_known_places_by_hand() -> None:
-    told = tell(known_places(), KNOWN_PLACES)
+    told = known_from_teammates(known_places(), KNOWN_PLACES)
     parts, known = tokens.split(told.obs, KNOWN_PLACES), tokens.split(told.is_feature, KNOWN_PLACES)
     # The enemy, seen by agent 1 alone: (0.4, 0.3) from agent 0 and (-0.15, 0.3) from agent 2, of sight 0.25.
     expected = [[0.6, 1.6, 1.2], [0, 0, 0], [0.6, -0.6, 1.2]]
     np.testing.assert_allclose(parts["enemy"][:, 0], expected, atol=1e-6)
-    # Each agent's two allies: by another agent that sees them, or else by themselves, who tell no speed.
+    # Each agent's two allies: by another agent that sees them, or else by themselves, who show no speed.
     expected = [
         [[0.9, 0.8, 0, 0, 0, 1], [0.8, 2.2, 0, 0.3, 1, 0]],
         [[1.0, -0.4, 0, 0, 1, 0], [0.8, 0.7, 0, 0, 1, 0]],
@@ -77,11 +77,11 @@ def test_the_dead_tell_nothing_and_are_told_nothing() -> None:
     obs = known_places()
     obs[1] = 0.0  # agent 1 died, and the others no longer see it
     obs[0, :6] = 0.0
-    told = tell(obs, KNOWN_PLACES)
+    told = known_from_teammates(obs, KNOWN_PLACES)
     assert not told.is_token[1].any()
     # Of agent 1 and of the enemy nobody knows; agents 0 and 2 know of each other by themselves.
     assert told.is_token[[0, 2]].tolist() == [[False, True, False, False], [True, False, False, False]]
-    assert not tell(torch.zeros_like(obs), KNOWN_PLACES).is_token.any()
+    assert not known_from_teammates(torch.zeros_like(obs), KNOWN_PLACES).is_token.any()
     assert torch.isfinite(told.obs).all()
 
 
@@ -98,7 +98,7 @@ def test_seen_places_by_hand() -> None:
     obs = tokens.join(
         {"ally": torch.tensor(allies), "enemy": torch.tensor(enemies), "own": torch.tensor(own)}, SEEN_PLACES
     )
-    told = tell(obs, SEEN_PLACES)
+    told = known_from_teammates(obs, SEEN_PLACES)
     parts = tokens.split(told.obs, SEEN_PLACES)
     # Agent 0 is told by agent 1; agent 2 is out of its sight, and so is what that one sees.
     expected = [0, math.hypot(1.2, 0.3), 1.2, 0.3, 0.2]
@@ -114,9 +114,9 @@ def test_seen_places_by_hand() -> None:
 
 def test_axes_in_front_make_no_difference() -> None:
     obs = torch.stack([known_places(), known_places().flip(0) * 0.5]).unsqueeze(0)
-    told = tell(obs, KNOWN_PLACES)
+    told = known_from_teammates(obs, KNOWN_PLACES)
     for row in range(2):
-        alone = tell(obs[0, row], KNOWN_PLACES)
+        alone = known_from_teammates(obs[0, row], KNOWN_PLACES)
         for together, expected in zip(told, alone, strict=True):
             assert torch.equal(together[0, row], expected)
 
@@ -125,7 +125,7 @@ def test_a_team_of_one_is_told_nothing() -> None:
     for layout in (KNOWN_PLACES, SEEN_PLACES):
         groups = tuple(group for group in layout.groups if group.kind != "ally")
         alone = Layout(layout.name, groups, frame=layout.frame)
-        told = tell(torch.ones(2, 1, alone.obs_size), alone)
+        told = known_from_teammates(torch.ones(2, 1, alone.obs_size), alone)
         assert not told.is_token.any()
         assert not told.obs.any()
 

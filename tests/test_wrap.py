@@ -175,7 +175,7 @@ def test_checkpoint_restores_everything_it_holds(host: Host, tmp_path: Path) -> 
     learner.train(smax_batch(host, learner), 0, 0)
     learner.save_models(str(tmp_path))
     twin.load_models(str(tmp_path))
-    parts = [(each.agent, each.critic, each.reconstruction.decoder) for each in (learner, twin)]
+    parts = [(each.agent, each.critic, each.reconstruction.autoencoder) for each in (learner, twin)]
     for saved, loaded in zip(*parts, strict=True):
         states = saved.state_dict(), loaded.state_dict()
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from limask import autoencoder
 from limask.acting.compiled import CompiledStep
-from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder, TeamAutoencoder
+from limask.autoencoder import Autoencoder
+from limask.autoencoder.base import Place
 from limask.config import LimConfig
 from limask.layouts import Layout, tokens
 from limask.networks.entity_trunk import EntityHead, EntityTrunk
@@ -22,6 +24,7 @@ from limask.networks.trunks import (
     BeliefTrunk,
     FcHead,
     FcTrunk,
+    GatedLinear,
     Joined,
     TeamTrunk,
 )
@@ -34,64 +37,56 @@ class LimAgent(nn.Module):
     """Trunk, GRU (or a feed-forward layer) and head, shared by all agents.
 
     The submodules carry the names of the hosts' RNN agent, so that its checkpoints load into trunk ``fc``.
-    ``autoencoder`` is the one that takes part in acting, or None. What ``team`` infers the controller appends
-    to the inputs; the decoder of ``entity`` reads the agent's own hidden state, and what it infers joins that
-    before the head.
+    ``autoencoder`` is the one that takes part in acting, or None; what it infers enters at its ``place``.
     """
 
-    autoencoder: TeamAutoencoder | BeliefAutoencoder | EntityAutoencoder | None
+    autoencoder: Autoencoder | None
 
     def __init__(self, spec: AgentSpec, config: LimConfig, layout: Layout) -> None:
         super().__init__()
         self.spec, self.config, self.layout = spec, config, layout
         hidden_dim = spec.hidden_dim
-        self.fc1: EntityTrunk | FcTrunk | TeamTrunk
-        self.rnn: nn.Module
-        self.fc2: nn.Module
+        kind = autoencoder.REGISTRY[config.autoencoder]
+        place = "nowhere" if kind is None else kind.place(config.use_inference)
         # Without entities, one linear layer over all feature groups is what the entity trunk would compute.
         is_entity = config.trunk == "entity" and bool(layout.kinds)
-        if is_entity:
-            self.fc1 = EntityTrunk(spec, layout, infers=config.autoencoder == "belief")
-        elif config.autoencoder == "belief":
-            self.fc1 = BeliefTrunk(spec, layout)
-        else:
-            self.fc1 = FcTrunk(spec, layout.obs_size)
-        self.rnn = (
+        self.fc1 = _trunk(spec, layout, is_entity, place)
+        self.rnn: nn.Module = (
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
         )
-        self.fc2 = EntityHead(spec, layout) if is_entity else FcHead(hidden_dim, spec.n_actions)
+        self.fc2: nn.Module = EntityHead(spec, layout) if is_entity else FcHead(hidden_dim, spec.n_actions)
         self.compiled = CompiledStep(self) if config.compile else None
         self.is_acting = False  # what learns from single steps needs their gradients
         self.autoencoder = None
-        if config.autoencoder == "team":
-            sizes = (spec.n_agents, spec.n_actions, spec.input_size(layout.obs_size), layout.obs_size)
-            self.autoencoder = TeamAutoencoder(*sizes, config.window)
-            self.fc1 = TeamTrunk(spec, layout.obs_size)
-            return
-        # The same seed gives the weights, and until inferences are let in the run, of an agent without.
-        with torch.random.fork_rng(devices=[]):
-            if config.autoencoder == "belief":
-                self.autoencoder = BeliefAutoencoder(spec, layout, config.decoder_dim)
-            elif config.use_inference:
-                self.autoencoder = EntityAutoencoder(layout, hidden_dim, config.decoder_dim)
-                self.join = Joined(layout.hideable_size, hidden_dim)
+        if kind is not None and place != "nowhere":
+            # The same seed gives the weights, and until the gates open the run, of an agent without.
+            with torch.random.fork_rng(devices=[]):
+                self.autoencoder = kind.build(spec, layout, config)
+                if place == "head":
+                    self.join = Joined(layout.hideable_size, hidden_dim)
+
+    @property
+    def window(self) -> int:
+        """Last time steps that the controller has to show the autoencoder; 0 = it asks for none."""
+        return 0 if self.autoencoder is None else self.autoencoder.window
 
     def init_hidden(self) -> torch.Tensor:
-        """Zeros (1, H), or (1, H + W) with a belief's own state behind the agent's, on the agent's device."""
-        width = self.autoencoder.width if isinstance(self.autoencoder, BeliefAutoencoder) else 0
+        """Zeros (1, H + W), with an autoencoder's own state behind the agent's, on the agent's device."""
+        width = 0 if self.autoencoder is None else self.autoencoder.state_size
         return next(self.parameters()).new_zeros(1, self.spec.hidden_dim + width)
 
     def q_parameters(self) -> list[nn.Parameter]:
         """What Q-learning trains: all but an autoencoder inside the agent."""
-        named = self.named_parameters()
-        return [parameter for name, parameter in named if not name.startswith("autoencoder.")]
+        of_autoencoder = [] if self.autoencoder is None else self.autoencoder.parameters()
+        not_trained = {id(parameter) for parameter in of_autoencoder}
+        return [parameter for parameter in self.parameters() if id(parameter) not in not_trained]
 
-    def let_in(self, is_open: bool) -> None:
+    def open_gates(self, is_open: bool) -> None:
         """Whether Q-learning trains the layers through which inferences enter. They begin at zero: until it
         does, the agent acts as if nothing were inferred."""
-        for name, parameter in self.named_parameters():
-            if "inferred" in name:
-                parameter.requires_grad_(is_open)
+        for module in self.modules():
+            if isinstance(module, GatedLinear):
+                module.open(is_open)
 
     def forward(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``step``."""
@@ -99,15 +94,17 @@ class LimAgent(nn.Module):
         return step(inputs, hidden)
 
     def step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One time step: inputs (R, D) and hidden states (…, H) → Q-values (R, A), hidden states (R, H); see
-        ``init_hidden`` for H."""
-        if not isinstance(self.autoencoder, BeliefAutoencoder):
+        """One time step: inputs (R, D) and hidden states (…, H + W) → Q-values (R, A), hidden states
+        (R, H + W); see ``init_hidden``."""
+        if self.autoencoder is None:
             return self._step(inputs, hidden)
-        sizes = [self.spec.hidden_dim, self.autoencoder.width]
-        hidden, belief = hidden.reshape(-1, sum(sizes)).split(sizes, dim=1)
-        inferred, belief = self.autoencoder.step(inputs, belief)
-        q_values, hidden = self._step(torch.cat([inputs, inferred], dim=1), hidden)
-        return q_values, torch.cat([hidden, belief], dim=1)
+        sizes = [self.spec.hidden_dim, self.autoencoder.state_size]
+        hidden, states = hidden.reshape(-1, sum(sizes)).split(sizes, dim=1)
+        inferred, states = self.autoencoder.infer_step(inputs, states)
+        q_values, hidden = self._step(
+            inputs if inferred is None else torch.cat([inputs, inferred], dim=1), hidden
+        )
+        return q_values, torch.cat([hidden, states], dim=1)
 
     def _step(self, inputs: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         encoded = self.fc1(inputs)
@@ -119,21 +116,21 @@ class LimAgent(nn.Module):
         return self.fc2(self._joined(hidden, inputs), encoded), hidden
 
     def _joined(self, hidden: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Hidden states (R, H) for the head, with what is inferred from them where it is used."""
-        if not isinstance(self.autoencoder, EntityAutoencoder):
+        """Hidden states (R, H) for the head, with what is inferred from them where it enters there."""
+        if self.autoencoder is None:
             return hidden
-        joined: torch.Tensor = self.join(
-            hidden, self.autoencoder.infer(hidden, inputs[:, : self.layout.obs_size])
-        )
+        inferred = self.autoencoder.infer_from_hidden(hidden, inputs[:, : self.layout.obs_size])
+        if inferred is None:
+            return hidden
+        joined: torch.Tensor = self.join(hidden, inferred)
         return joined
 
     def gather(self, inputs: torch.Tensor, counts: list[int]) -> Any:
-        """What of whole episodes agents of these sizes need not find out twice, with what ``belief`` infers;
-        see ``sequence``."""
+        """What of whole episodes agents of these sizes need not find out twice, with what is inferred at the
+        trunk; see ``sequence``."""
         rows = self._rows_to_encode(inputs) if self.fc1.skips_empty else None
-        if not isinstance(self.autoencoder, BeliefAutoencoder):
-            return self.fc1.gather(inputs.flatten(0, 1), None, rows)
-        return self.fc1.gather(inputs.flatten(0, 1), self.autoencoder.inferences(inputs, counts, rows), rows)
+        inferred = None if self.autoencoder is None else self.autoencoder.infer_episodes(inputs, counts, rows)
+        return self.fc1.gather(inputs.flatten(0, 1), inferred, rows)
 
     def _rows_to_encode(self, inputs: torch.Tensor) -> torch.Tensor | None:
         """Of inputs (M, N, D) as rows, those whose observation is not all zeros, where that leaves out
@@ -152,7 +149,7 @@ class LimAgent(nn.Module):
 
         Args:
             inputs: (M, N, D), the filled steps of B episodes in the order of ``Packing``, and behind them
-                what ``team`` infers.
+                what the controller has had inferred.
             counts: episodes at each time step.
             gathered: of the inputs, by ``gather``; None = it is done here.
 
@@ -168,3 +165,14 @@ class LimAgent(nn.Module):
             hidden = torch.relu(self.rnn(x))
         q = self.fc2(self._joined(hidden, inputs.flatten(0, 1)), encoded)
         return q.view(n_rows, n_agents, -1), hidden.view(n_rows, n_agents, -1)
+
+
+def _trunk(
+    spec: AgentSpec, layout: Layout, is_entity: bool, place: Place
+) -> EntityTrunk | FcTrunk | TeamTrunk:
+    """The trunk that takes in inferences which enter at ``place``."""
+    if place == "attention":
+        return TeamTrunk(spec, layout.obs_size)
+    if is_entity:
+        return EntityTrunk(spec, layout, infers=place == "trunk")
+    return BeliefTrunk(spec, layout) if place == "trunk" else FcTrunk(spec, layout.obs_size)

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 
 from limask.acting.agent import LimAgent
-from limask.autoencoder import TeamAutoencoder
 from limask.networks.packing import Packing
 
 
 class LimMac:
     """Mixed in before a host's ``BasicMAC``, which builds the agent and acts step by step.
 
-    ``latest`` are the episodes last acted in (not in tests), kept where autoencoder ``team`` takes part in
-    acting: it may learn from them.
+    ``latest`` are the episodes last acted in (not in tests), kept where an autoencoder reads windows of them:
+    it may learn from them.
     """
 
     agent: LimAgent
@@ -26,7 +25,7 @@ class LimMac:
     latest: Any = None
 
     def init_hidden(self, batch_size: int) -> None:
-        """Zero hidden states (B, N, H or H + W) at the start of ``batch_size`` episodes."""
+        """Zero hidden states (B, N, H + W) at the start of ``batch_size`` episodes."""
         self.hidden_states = self.agent.init_hidden().unsqueeze(0).expand(batch_size, self.n_agents, -1)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
@@ -36,7 +35,7 @@ class LimMac:
     @torch.no_grad()  # some hosts' runners would keep what a gradient needs of a whole episode
     def select_actions(self, ep_batch: Any, *args: Any, test_mode: bool = False, **kwargs: Any) -> Any:
         """See the host's."""
-        if isinstance(self.agent.autoencoder, TeamAutoencoder) and not test_mode:
+        if self.agent.window and not test_mode:
             self.latest = ep_batch
         self.agent.is_acting = True
         try:
@@ -46,11 +45,10 @@ class LimMac:
 
     def sequence_inputs(self, batch: Any, packing: Packing) -> torch.Tensor:
         """Agent inputs of all filled steps: (M, N, D), in the order of the host's ``_build_inputs``, and
-        behind them what autoencoder ``team`` infers."""
-        autoencoder = self.agent.autoencoder
-        if isinstance(autoencoder, TeamAutoencoder):
+        behind them what is inferred from windows."""
+        if self.agent.window:
             inputs, taken = self.step_inputs(batch)
-            return self._with_inferences(autoencoder, inputs, taken, packing.index)
+            return self._with_inferences(inputs, taken, packing.index)
         obs, last = batch["obs"], packing.pack(_shifted(batch["actions_onehot"], 0))
         behind = self._join(obs.new_empty(*last.shape[:2], 0), last)
         # Packed where it belongs: to pack first and then to join would copy all observations twice.
@@ -66,31 +64,30 @@ class LimMac:
 
     def _build_inputs(self, batch: Any, t: int) -> torch.Tensor:
         """Agent inputs (B · N, D) of time step ``t``; the host's method, with fewer operations, and what
-        autoencoder ``team`` infers from the last steps."""
-        taken, autoencoder = batch["actions_onehot"], self.agent.autoencoder
-        if not isinstance(autoencoder, TeamAutoencoder):
+        is inferred from the last steps."""
+        taken, window = batch["actions_onehot"], self.agent.window
+        if not window:
             last = taken[:, t - 1] if t else torch.zeros_like(taken[:, 0])
             return self._join(batch["obs"][:, t], last).flatten(0, 1)
-        first = max(0, t + 1 - autoencoder.window)
+        first = max(0, t + 1 - window)
         last = _shifted(taken[:, : t + 1], first)
         inputs = self._join(batch["obs"][:, first : t + 1], last)
         n_episodes, n_steps = inputs.shape[:2]
         index = torch.arange(1, n_episodes + 1, device=inputs.device) * n_steps - 1
-        return self._with_inferences(autoencoder, inputs, taken[:, first : t + 1], index).flatten(0, 1)
+        return self._with_inferences(inputs, taken[:, first : t + 1], index).flatten(0, 1)
 
-    @torch.no_grad()
     def _with_inferences(
-        self, autoencoder: TeamAutoencoder, inputs: torch.Tensor, taken: torch.Tensor, index: torch.Tensor
+        self, inputs: torch.Tensor, taken: torch.Tensor, index: torch.Tensor
     ) -> torch.Tensor:
         """Inputs (M, N, D + N · O) of the steps in ``index`` (M,) of the flattened (B · T): behind each
         agent's own what it infers of all observations. Nothing is learned through it.
 
-        Args: see ``TeamAutoencoder.tokens``.
+        Args: see ``Autoencoder.infer_from_window``.
         """
-        tokens = autoencoder.tokens(inputs, taken, index)
+        assert self.agent.autoencoder is not None
+        inferred = self.agent.autoencoder.infer_from_window(inputs, taken, index)
         now = inputs.flatten(0, 1).index_select(0, index)
-        inferred = autoencoder.infer(tokens, now[..., : self.agent.layout.obs_size])
-        return torch.cat([now, inferred.flatten(2)], dim=2)
+        return now if inferred is None else torch.cat([now, inferred], dim=2)
 
     def _join(self, obs: torch.Tensor, last_actions: torch.Tensor) -> torch.Tensor:
         """Observations (..., N, O) and last actions (..., N, A) → inputs (..., N, D)."""

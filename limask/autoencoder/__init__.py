@@ -1,17 +1,25 @@
 """Autoencoders: what is reconstructed, and from what."""
 
-from torch import nn
-
+from limask.autoencoder.base import AgentAutoencoder, Autoencoder, TokenAutoencoder, Truth
 from limask.autoencoder.belief import BeliefAutoencoder
 from limask.autoencoder.entity import EntityAutoencoder
 from limask.autoencoder.team import TeamAutoencoder
 
 #: Autoencoder by its name in ``lim.autoencoder``; ``none`` is the plain Q-learner.
-REGISTRY: dict[str, type[nn.Module] | None] = {
+REGISTRY: dict[str, type[Autoencoder] | None] = {
     "none": None,
     "entity": EntityAutoencoder,
     "team": TeamAutoencoder,
     "belief": BeliefAutoencoder,
 }
 
-__all__ = ["REGISTRY", "BeliefAutoencoder", "EntityAutoencoder", "TeamAutoencoder"]
+__all__ = [
+    "REGISTRY",
+    "AgentAutoencoder",
+    "Autoencoder",
+    "BeliefAutoencoder",
+    "EntityAutoencoder",
+    "TeamAutoencoder",
+    "TokenAutoencoder",
+    "Truth",
+]

@@ -7,18 +7,21 @@ that may be hidden.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import cast
 
 import torch
 from torch import nn
 
+from limask.autoencoder.base import Place, RunAgent, TokenAutoencoder, Truth
 from limask.autoencoder.losses import Scored, Standardiser
+from limask.config import LimConfig
 from limask.layouts import Layout, tokens
 from limask.networks.gru import packed_gru
 from limask.networks.spec import AgentSpec
 
 
-class BeliefAutoencoder(nn.Module):
+class BeliefAutoencoder(TokenAutoencoder):
     """One layer, GRU and decoder beside those of the agent: no gradient of Q reaches them, and theirs do not
     reach the agent.
 
@@ -28,16 +31,35 @@ class BeliefAutoencoder(nn.Module):
         width: W, of all three.
     """
 
+    #: It sends no gradient into the agent, and agents act on it anyway.
+    unused = MappingProxyType({
+        "balance": "fixed", "lambda_aug": 0.0, "detach_trunk": False, "rec_latent": False,
+        "use_inference": False,
+    })  # fmt: skip
+    needs_entities = True
+    scores_all = True
+
     def __init__(self, spec: AgentSpec, layout: Layout, width: int) -> None:
         super().__init__()
-        self.input_size, self.obs_size, self.width = spec.input_size(layout.obs_size), layout.obs_size, width
+        self.input_size, self.obs_size = spec.input_size(layout.obs_size), layout.obs_size
+        self.state_size = width
         self.fc1 = nn.Linear(self.input_size, width)
         self.rnn = nn.GRUCell(width, width)
         self.decoder = BeliefDecoder(layout, width)
 
+    @classmethod
+    def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> BeliefAutoencoder:
+        """See ``Autoencoder.build``."""
+        return cls(spec, layout, config.decoder_dim)
+
+    @classmethod
+    def place(cls, use_inference: bool) -> Place:
+        """See ``Autoencoder.place``."""
+        return "trunk"
+
     @torch.no_grad()
-    def step(self, inputs: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One time step: inputs (R, D) and states (R, W) → inferences (R, P) and states (R, W)."""
+    def infer_step(self, inputs: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``Autoencoder.infer_step``."""
         states = self.rnn(torch.relu_(self.fc1(inputs)), states)
         return self.decoder.infer(states, inputs[:, : self.obs_size]), states
 
@@ -51,16 +73,25 @@ class BeliefAutoencoder(nn.Module):
         return packed_gru(self.rnn, x, [count * n_agents for count in counts]).unflatten(0, (-1, n_agents))
 
     @torch.no_grad()
-    def inferences(
+    def infer_episodes(
         self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Inferences (S, P) over whole episodes, of the ``rows`` (S,) of all M · N, None = of all; see
-        ``sequence``."""
+        """See ``Autoencoder.infer_episodes``."""
         states = self.sequence(inputs, counts).flatten(0, 1)
         obs = inputs[..., : self.obs_size].flatten(0, 1)
         if rows is not None:
             states, obs = states.index_select(0, rows), obs.index_select(0, rows)
         return self.decoder.infer(states, obs)
+
+    def encode(
+        self, view: torch.Tensor, counts: list[int], run_agent: RunAgent
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """See ``TokenAutoencoder.encode``: by a layer and a GRU of its own."""
+        return None, self.sequence(view, counts)
+
+    def loss(self, hidden: torch.Tensor, truth: Truth, *, updates_statistics: bool = True) -> Scored:
+        """See ``TokenAutoencoder.loss``."""
+        return self.decoder.loss(hidden, truth, updates_statistics=updates_statistics)
 
 
 class BeliefDecoder(nn.Module):
@@ -82,33 +113,27 @@ class BeliefDecoder(nn.Module):
         by_token = tokens.hideable_features(tokens.by_token(layout).t(), layout).t()
         self.register_buffer("by_token", by_token, persistent=False)
 
-    def loss(
-        self,
-        hidden: torch.Tensor,
-        obs: torch.Tensor,
-        is_scored: torch.Tensor,
-        weights: torch.Tensor | None = None,
-        is_known: torch.Tensor | None = None,
-    ) -> Scored:
-        """As ``EntityAutoencoder.loss``."""
-        hidden, obs, scored = (values.flatten(0, -2) for values in (hidden, obs, is_scored))
+    def loss(self, hidden: torch.Tensor, truth: Truth, *, updates_statistics: bool = True) -> Scored:
+        """See ``TokenAutoencoder.loss``."""
+        hidden, obs, scored = (values.flatten(0, -2) for values in (hidden, truth.obs, truth.is_scored))
         counts = tokens.features_of(scored, self.layout, obs.dtype)
-        if is_known is not None:
-            counts *= is_known.flatten(0, -2)
-        targets = self._standardised(obs, counts)
+        if truth.is_known is not None:
+            counts *= truth.is_known.flatten(0, -2)
+        targets = self._standardised(obs, counts, updates_statistics)
         squares = (self._decode(hidden) - targets).square()
         counts = tokens.hideable_features(counts, self.layout)
         squares = squares * counts
         error = (squares.detach() @ self.by_token) / (counts @ self.by_token).clamp(min=1)
-        if weights is not None:
-            weight = weights.flatten(0, -2) @ self.by_token.t()
+        if truth.weights is not None:
+            weight = truth.weights.flatten(0, -2) @ self.by_token.t()
             squares, counts = squares * weight, counts * weight
         loss = squares.sum() / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
-        return Scored(loss, error.view(is_scored.shape))
+        return Scored(loss, error.view(truth.is_scored.shape))
 
     @torch.no_grad()
     def infer(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-        """As ``EntityAutoencoder.infer``: (R, P)."""
+        """Hidden states (R, W) and observations (R, O) → standardised features (R, P) of the tokens that are
+        out of sight, zeros for those that the observation shows and for what the dead would see."""
         is_unseen = tokens.is_out_of_sight(obs, self.layout).to(obs.dtype)
         return self._decode(hidden) * (is_unseen @ self.by_token.t())
 
@@ -117,12 +142,16 @@ class BeliefDecoder(nn.Module):
         decoded: torch.Tensor = self.to_features(torch.relu_(self.from_hidden(hidden)))
         return decoded
 
-    def _standardised(self, obs: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Observations (R, O) → standardised features (R, P); those that ``counts`` (R, O) are taken in."""
+    def _standardised(
+        self, obs: torch.Tensor, counts: torch.Tensor, updates_statistics: bool
+    ) -> torch.Tensor:
+        """Observations (R, O) → standardised features (R, P); those with ``counts`` (R, O) are taken in."""
         seen, counted = (tokens.split(values, self.layout) for values in (obs, counts))
         standardised = []
         for group in self.groups:
-            standardiser, values = self.standardisers[group.kind], seen[group.kind].flatten(0, 1)
-            cast(Standardiser, standardiser).update(values, counted[group.kind].flatten(0, 1))
+            standardiser = cast(Standardiser, self.standardisers[group.kind])
+            values = seen[group.kind].flatten(0, 1)
+            if updates_statistics:
+                standardiser.update(values, counted[group.kind].flatten(0, 1))
             standardised.append(standardiser(values).view(len(obs), group.size))
         return torch.cat(standardised, dim=1)

@@ -8,19 +8,24 @@ hidden.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import nn
 
+from limask.autoencoder.base import Place, RunAgent, TokenAutoencoder, Truth
 from limask.autoencoder.losses import Scored, Standardiser, mean_squared
+from limask.config import LimConfig
 from limask.layouts import Layout, token_starts, tokens
+from limask.networks.entity_trunk import entity_dim
+from limask.networks.spec import AgentSpec
 
 #: Tokens after which a drifting latent target begins to be forgotten: some twenty updates' worth.
 LATENT_HORIZON = 1e5
 
 
-class EntityAutoencoder(nn.Module):
+class EntityAutoencoder(TokenAutoencoder):
     """Decoder over the agent's hidden state, with one learned query for each token (as the mask tokens with
     positions of He et al. 2022).
 
@@ -30,6 +35,8 @@ class EntityAutoencoder(nn.Module):
         decoder_dim: width of the decoder.
         latent_dim: width of the embeddings that are reconstructed instead of tokens' features, or None.
     """
+
+    shares_encoder = True
 
     def __init__(
         self, layout: Layout, hidden_dim: int, decoder_dim: int, latent_dim: int | None = None
@@ -47,38 +54,51 @@ class EntityAutoencoder(nn.Module):
             {kind: Standardiser(width, horizon) for kind, width in widths.items()}
         )
 
-    def loss(
+    @classmethod
+    def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> EntityAutoencoder:
+        """See ``Autoencoder.build``."""
+        latent_dim = entity_dim(spec) if config.rec_latent else None
+        return cls(layout, spec.hidden_dim, config.decoder_dim, latent_dim)
+
+    @classmethod
+    def place(cls, use_inference: bool) -> Place:
+        """See ``Autoencoder.place``."""
+        return "head" if use_inference else "nowhere"
+
+    def encode(
+        self, view: torch.Tensor, counts: list[int], run_agent: RunAgent
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """See ``TokenAutoencoder.encode``: by the agent itself."""
+        return run_agent(view, counts)
+
+    def loss(self, hidden: torch.Tensor, truth: Truth, *, updates_statistics: bool = True) -> Scored:
+        """See ``TokenAutoencoder.loss``."""
+        seen = tokens.split(truth.obs.flatten(0, -2), self.layout)
+        known = None if truth.is_known is None else tokens.split(truth.is_known.flatten(0, -2), self.layout)
+        return self._score(hidden, seen, truth, known, updates_statistics)
+
+    def loss_of_embeddings(
         self,
         hidden: torch.Tensor,
-        obs: torch.Tensor,
-        is_scored: torch.Tensor,
-        weights: torch.Tensor | None = None,
-        is_known: torch.Tensor | None = None,
+        embedded: Mapping[str, torch.Tensor],
+        truth: Truth,
+        *,
+        updates_statistics: bool = True,
     ) -> Scored:
-        """Mean squared error of the scored tokens' standardised features; 0 where none is scored.
+        """See ``TokenAutoencoder.loss_of_embeddings``."""
+        return self._score(hidden, embedded, truth, None, updates_statistics)
 
-        Args:
-            hidden: (..., H) hidden states of the agents on the hidden view.
-            obs: (..., O) what is reconstructed: what was really observed, or is known of it.
-            is_scored: (..., K) bool, True = the token is reconstructed.
-            weights: (..., K) at least 0, of each token in the mean; None = all the same.
-            is_known: (..., O) bool, features that count, at least one of each scored token; None = all. Not
-                together with ``weights``.
-        """
-        seen = tokens.split(obs.flatten(0, -2), self.layout)
-        known = None if is_known is None else tokens.split(is_known.flatten(0, -2), self.layout)
-        return self.score(hidden, seen, is_scored, weights, known)
-
-    def score(
+    def _score(
         self,
         hidden: torch.Tensor,
-        targets: dict[str, torch.Tensor],
-        is_scored: torch.Tensor,
-        weights: torch.Tensor | None = None,
-        known: dict[str, torch.Tensor] | None = None,
+        targets: Mapping[str, torch.Tensor],
+        truth: Truth,
+        known: Mapping[str, torch.Tensor] | None,
+        updates_statistics: bool,
     ) -> Scored:
-        """See ``loss``; ``targets`` and ``known`` are by kind, (R, K, D) for the R rows of ``hidden``. Kinds
-        without targets are never scored."""
+        """``loss`` of ``targets`` by kind, (R, K, D) for the R rows of ``hidden``, of which ``known``
+        (R, K, D) count. Kinds without targets are never scored."""
+        is_scored, weights = truth.is_scored, truth.weights
         query_base = self.from_hidden(hidden).flatten(0, -2)
         scored = is_scored.flatten(0, -2)
         by_token = hidden.new_zeros(scored.shape)
@@ -91,7 +111,8 @@ class EntityAutoencoder(nn.Module):
             target = targets[group.kind][rows, slots]
             is_known = None if known is None else known[group.kind][rows, slots]
             standardiser = cast(Standardiser, self.standardisers[group.kind])
-            standardiser.update(target, is_known)
+            if updates_statistics:
+                standardiser.update(target, is_known)
             decoded = torch.relu(query_base[rows] + self.queries[first + slots])
             error = self.to_features[group.kind](decoded) - standardiser(target)
             squares = error.detach().square()
@@ -107,7 +128,7 @@ class EntityAutoencoder(nn.Module):
         return Scored(loss, by_token.view(is_scored.shape))
 
     @torch.no_grad()
-    def infer(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+    def infer_from_hidden(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
         """What the decoder makes of the tokens that are out of sight: (R, P) standardised features, zeros for
         those that the observation shows and for what the dead would see. Nothing is learned through it.
 

@@ -12,17 +12,22 @@ A actions, F width.
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
+from limask.autoencoder.base import AgentAutoencoder, Place
+from limask.config import LimConfig
 from limask.errors import LimaskError
+from limask.layouts import Layout
+from limask.networks.spec import AgentSpec
 
 #: The published shape. The hidden layer of torch's layers is four times as wide as the tokens, as is usual.
 WIDTH, N_HEADS, N_ENCODER_LAYERS, N_DECODER_LAYERS = 24, 4, 3, 2
 
 
-class TeamAutoencoder(nn.Module):
+class TeamAutoencoder(AgentAutoencoder):
     """Transformer over the team's windows; it has no dropout.
 
     Agents are told apart by their id among the features and by the code of their position. Both belong to
@@ -38,6 +43,13 @@ class TeamAutoencoder(nn.Module):
     Raises:
         LimaskError: a team of one agent has nobody to infer.
     """
+
+    #: Its tokens are agents, and its encoder its own.
+    unused = MappingProxyType({
+        "trunk": "fc", "mask_ratio": 0.0, "mask_span": 1, "keep_at_least": 1, "balance": "fixed",
+        "rec_warmup": 0, "rec_weights": False, "lambda_aug": 0.0, "detach_trunk": False, "decoder_dim": 64,
+        "rec_targets": "own", "rec_latent": False, "use_inference": False,
+    })  # fmt: skip
 
     time_code: torch.Tensor
     agent_code: torch.Tensor
@@ -68,6 +80,26 @@ class TeamAutoencoder(nn.Module):
         self.register_buffer("others", slots, persistent=False)
         self.train(False)
 
+    @classmethod
+    def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> TeamAutoencoder:
+        """See ``Autoencoder.build``."""
+        input_size = spec.input_size(layout.obs_size)
+        return cls(spec.n_agents, spec.n_actions, input_size, layout.obs_size, config.window)
+
+    @classmethod
+    def place(cls, use_inference: bool) -> Place:
+        """See ``Autoencoder.place``."""
+        return "attention"
+
+    @classmethod
+    def check(cls, config: LimConfig) -> None:
+        """See ``Autoencoder.check``: what reads TD errors learns beside the update that they are of."""
+        if config.masker != "random_agent" and not config.joint:
+            raise LimaskError(
+                f"lim.masker={config.masker!r} with lim.joint=False: it reads the TD errors of the update "
+                "that the autoencoder learns beside; set lim.joint=True or lim.masker='random_agent'"
+            )
+
     def train(self, mode: bool = True) -> TeamAutoencoder:
         """Stays in evaluation mode: there is no dropout, and torch has a faster path there."""
         return super().train(False)
@@ -84,6 +116,14 @@ class TeamAutoencoder(nn.Module):
         steps = windows(self.from_step(_padded(inputs, n_before)), index, n_steps, self.window)
         taken = windows(self.from_action(_padded(actions, n_before)), index, n_steps, self.window)
         return torch.cat([steps, taken[:, :, :-1]], dim=2)
+
+    @torch.no_grad()
+    def infer_from_window(
+        self, inputs: torch.Tensor, taken: torch.Tensor, index: torch.Tensor
+    ) -> torch.Tensor:
+        """See ``Autoencoder.infer_from_window``; an agent's own observation is the truth."""
+        now = inputs[..., : self.obs_size].flatten(0, 1).index_select(0, index)
+        return self.infer(self.tokens(inputs, taken, index), now).flatten(2)
 
     def infer(self, tokens: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
         """What each agent infers of everybody's last observation from its own window alone.
@@ -130,15 +170,7 @@ class TeamAutoencoder(nn.Module):
         is_hidden: torch.Tensor,
         is_scored: torch.Tensor,
     ) -> torch.Tensor:
-        """Squared error (a token's squared distance) averaged over all tokens of the scored agents.
-
-        Args:
-            inputs: (B, T, N, D).
-            actions: (B, T, N, A).
-            index: (M,) last step of each window.
-            is_hidden: (M, N) bool, True = hidden.
-            is_scored: (M, N) bool, True = the agent's tokens count; where none does the loss is 0.
-        """
+        """See ``AgentAutoencoder.loss``."""
         n_steps, n_before = inputs.shape[1], self.window - 1
         obs, chosen = self.reconstruct(self.tokens(inputs, actions, index), is_hidden)
         true_obs = windows(_padded(inputs[..., : self.obs_size], n_before), index, n_steps, self.window)

@@ -1,8 +1,10 @@
 """Adapters to the hosts."""
 
+import importlib
 import sys
 from pathlib import Path
 
+from limask.errors import LimaskError
 from limask.hosts.base import Host
 from limask.hosts.epymarl import EpymarlHost, EpymarlV1Host
 from limask.hosts.pymarl import PymarlHost
@@ -31,7 +33,33 @@ def host_of(checkout: Path) -> Host:
 
 def register_checkout() -> None:
     """Register limask in the checkout whose ``src/`` is on the import path; called by the installed block."""
-    host_of(Path(str(sys.modules["learners"].__file__)).parents[2]).register()
+    checkout = Path(str(sys.modules["learners"].__file__)).parents[2]
+    host_of(checkout).register()
+    import_maskers(checkout)
 
 
-__all__ = ["CHECKOUTS", "Host", "PymarlzooplusHost", "host_of", "register_checkout"]
+def import_maskers(checkout: Path) -> None:
+    """Import ``src/modules/maskers`` of a checkout, in which users name maskers of their own in
+    ``limask.masking.REGISTRY``; nothing where limask is not installed in it.
+
+    Raises:
+        LimaskError: it cannot be imported.
+    """
+    source = checkout / "src"
+    if not (source / "modules/maskers/__init__.py").is_file():
+        return
+    is_on_path = str(source) in sys.path
+    if not is_on_path:
+        sys.path.insert(0, str(source))
+    try:
+        importlib.import_module("modules.maskers")
+    except Exception as error:  # whatever a user's file raises
+        raise LimaskError(
+            f"{source / 'modules/maskers'} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        if not is_on_path:
+            sys.path.remove(str(source))
+
+
+__all__ = ["CHECKOUTS", "Host", "PymarlzooplusHost", "host_of", "import_maskers", "register_checkout"]

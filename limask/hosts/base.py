@@ -18,6 +18,7 @@ from limask import layouts
 from limask.acting.agent import LimAgent
 from limask.acting.controller import LimMac
 from limask.acting.selectors import EpsilonGreedy
+from limask.autoencoder import options
 from limask.config import LimConfig
 from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax_env import SmaxEnv
@@ -148,10 +149,10 @@ class Host(ABC):
         def build(args: Any, logger: Any) -> Any:
             if not hasattr(args, "lim"):
                 return runner(args=args, logger=logger)
-            config = LimConfig.from_block(args.lim)
+            config = options.read_options(args.lim)
             self.check(args)
             env_args = self.layout_args(args)
-            layouts.known_layout(config, args.env, env_args)
+            options.known_layout(config, args.env, env_args)
             config.n_minibatches(args.batch_size)
             self._check_options(config, args)
             built = runner(args=args, logger=logger)
@@ -184,7 +185,7 @@ class Host(ABC):
 
     def build_agent(self, input_size: int, args: Any) -> LimAgent:
         """The agent in the form in which hosts build theirs."""
-        config = LimConfig.from_block(args.lim)
+        config = options.read_options(args.lim)
         spec = AgentSpec(
             n_agents=args.n_agents,
             n_actions=args.n_actions,
@@ -194,7 +195,7 @@ class Host(ABC):
             is_recurrent=bool(getattr(args, "use_rnn", True)),
         )
         obs_size = input_size - spec.input_size(0)
-        layout = layouts.resolve(config, args.env, self.layout_args(args), obs_size)
+        layout = options.resolve(config, args.env, self.layout_args(args), obs_size)
         layout.check_team(args.n_agents, args.n_actions)
         return LimAgent(spec, config.on_layout(layout.kinds), layout)
 

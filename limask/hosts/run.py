@@ -14,7 +14,7 @@ import sacred.observers
 
 from limask import compat, resources
 from limask.errors import LimaskError
-from limask.hosts import Host, PymarlzooplusHost, host_of
+from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics
 from limask.install import recognised
@@ -89,6 +89,7 @@ def _run_pymarlzooplus(arguments: list[str], sinks: list[Sink]) -> None:
 def _run_checkout(source: Path, arguments: list[str], sinks: list[Sink]) -> None:
     sys.path.insert(0, str(source))
     _enter(host_of(source.parent), sinks)
+    import_maskers(source.parent)
     main = str(source / "main.py")
     sys.argv = [main, *arguments]
     runpy.run_path(main, run_name="__main__")

@@ -55,31 +55,15 @@ def layout_name(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str
 
 
 def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> Layout | None:
-    """The run's layout where the options determine it, None for ``flat``; combinations are checked.
+    """The run's layout where the options determine it, None for ``flat``.
 
     Raises:
-        LimaskError: an unknown map, a mistake in a declared layout, or options that the layout cannot carry.
+        LimaskError: an unknown map, or a mistake in a declared layout.
     """
-    name = layout_name(config, env, env_args)
     if not isinstance(config.layout, str):
-        layout: Layout | None = declared_layout(config.layout)
-    else:
-        layout = REGISTRY[name](env_args) if name in REGISTRY else None
-    kinds = layout.kinds if layout else frozenset()
-    targets = layout.targets if layout else frozenset({"own"})
-    config.on_layout(kinds).check_layout(name, kinds, targets)
-    return layout
-
-
-def resolve(config: LimConfig, env: str, env_args: Mapping[str, Any], obs_size: int) -> Layout:
-    """The run's layout, checked against the observation size that the host reports.
-
-    Raises:
-        LimaskError: see ``known_layout`` and ``Layout.check_obs_size``.
-    """
-    layout = known_layout(config, env, env_args) or flat_layout(obs_size, config.group_width)
-    layout.check_obs_size(obs_size)
-    return layout
+        return declared_layout(config.layout)
+    name = layout_name(config, env, env_args)
+    return REGISTRY[name](env_args) if name in REGISTRY else None
 
 
 def flat_note(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:
@@ -107,7 +91,6 @@ __all__ = [
     "layout_name",
     "map_params",
     "lbf_layout",
-    "resolve",
     "smac_layout",
     "smac_layout_of",
     "smaclite_layout",

@@ -3,8 +3,8 @@
 For learning only: when acting, an agent knows its own observation and nothing else.
 
 Axes: ``...`` any leading axes, N agents, U units of a kind (allies by agent, enemies), D features of a token,
-K tokens, O features of an observation. In tables (..., N, N, …) the first N are the agents to whom things are
-told, or who see, and the second those who tell, or are seen.
+K tokens, O features of an observation. In tables (..., N, N, …) the first N are the agents that learn of a
+unit, or see, and the second their sources, or who is seen.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from limask.layouts import Frame, Layout, TokenGroup, tokens
 
 
-class Told(NamedTuple):
-    """What an agent's teammates could tell it.
+class Known(NamedTuple):
+    """What is known of the units around each agent beyond its own observation.
 
     Attributes:
-        obs: (..., N, O) in the agent's own frame, zero where nothing is told.
-        is_token: (..., N, K) bool, True = some teammate sees the unit, or is it.
-        is_feature: (..., N, O) bool, True = the feature is told. A teammate that only itself sees tells what
-            its own token holds; the rest of what others would see of it stays open.
+        obs: (..., N, O) in the agent's own frame, zero where nothing is known.
+        is_token: (..., N, K) bool, True = some teammate sees the unit, or is it; or the state holds it.
+        is_feature: (..., N, O) bool, True = the feature is known. Of a teammate that nobody else sees, the
+            features of its own token are known; what others would see of it besides is not.
     """
 
     obs: torch.Tensor
@@ -31,14 +31,14 @@ class Told(NamedTuple):
     is_feature: torch.Tensor
 
 
-def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
+def known_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Known:
     """What the global state (..., S) holds of each living agent's allies and enemies, as it would see them;
     of the dead that their health is 0.
 
     Features of other units that the state does not hold, such as their last actions, stay open.
     """
     frame = layout.frame
-    assert frame is not None and frame.in_state  # LimConfig.check_layout allows no other
+    assert frame is not None and frame.in_state  # autoencoder.options.check_layout allows no other
     width = len(frame.in_state)
     n_units = n_agents + sum(g.count for g in layout.groups if g.kind == "enemy")
     units = state[..., : n_units * width].unflatten(-1, (n_units, width))
@@ -54,10 +54,10 @@ def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
             is_alive[..., n_agents:].unsqueeze(-2),
         ),
     }
-    said, known = {}, {}
+    described, known = {}, {}
     for group in layout.groups:
         shape = (*agents.shape[:-1], group.count, group.width)
-        said[group.kind] = state.new_zeros(shape)
+        described[group.kind] = state.new_zeros(shape)
         known[group.kind] = torch.zeros(shape, dtype=torch.bool, device=state.device)
         if group.kind not in layout.kinds:
             continue
@@ -71,9 +71,9 @@ def tell_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Told:
         known[group.kind] = (is_watching & is_there).unsqueeze(-1) & is_name
         known[group.kind][..., group.features.index("health")] = is_watching
         table = torch.cat([away, of_kind], dim=-1)[..., columns]
-        said[group.kind] = table * known[group.kind]
+        described[group.kind] = table * known[group.kind]
     is_token = torch.cat([part.any(dim=-1) for part in known.values()], dim=-1)
-    return Told(tokens.join(said, layout), is_token, tokens.join(known, layout))
+    return Known(tokens.join(described, layout), is_token, tokens.join(known, layout))
 
 
 class _Table(NamedTuple):
@@ -84,29 +84,29 @@ class _Table(NamedTuple):
     is_feature: torch.Tensor
 
 
-def tell(obs: torch.Tensor, layout: Layout) -> Told:
+def known_from_teammates(obs: torch.Tensor, layout: Layout) -> Known:
     """What each agent's teammates know of its allies and enemies, from everybody's observations (..., N, O).
 
-    Of those who see a unit one with the most to tell is asked; all of these would say the same. Nobody tells
-    anything to the dead, nor to agents that do not know where the teller stands.
+    Each unit is described by the teammate that knows most of its features. Nothing is known for the dead, nor
+    from a teammate whose place the agent does not know.
     """
     frame = layout.frame
-    assert frame is not None  # LimConfig.check_layout allows no other
+    assert frame is not None  # autoencoder.options.check_layout allows no other
     parts = tokens.split(obs, layout)
     sights = _sights(parts, layout, frame)
     places, is_placed = _places(obs, parts, layout, frame, sights)
-    told = {kind: (torch.zeros_like(part), torch.zeros_like(part).bool()) for kind, part in parts.items()}
+    found = {kind: (torch.zeros_like(part), torch.zeros_like(part).bool()) for kind, part in parts.items()}
     for group in layout.groups:
         if group.kind in layout.kinds and group.count:
             table = _table(group, obs, parts, layout)
-            teller = _teller(table, is_placed)
-            said, is_feature = _said(table, *teller, places, sights, group, frame)
+            source = _source(table, is_placed)
+            described, is_feature = _described(table, *source, places, sights, group, frame)
             if group.kind == "ally":
-                said, is_feature = _others(said), _others(is_feature)
-            told[group.kind] = (said, is_feature)
-    is_token = torch.cat([is_feature.any(dim=-1) for _, is_feature in told.values()], dim=-1)
-    joined = tokens.join({kind: said for kind, (said, _) in told.items()}, layout)
-    return Told(joined, is_token, tokens.join({kind: known for kind, (_, known) in told.items()}, layout))
+                described, is_feature = _others(described), _others(is_feature)
+            found[group.kind] = (described, is_feature)
+    is_token = torch.cat([is_feature.any(dim=-1) for _, is_feature in found.values()], dim=-1)
+    joined = tokens.join({kind: described for kind, (described, _) in found.items()}, layout)
+    return Known(joined, is_token, tokens.join({kind: known for kind, (_, known) in found.items()}, layout))
 
 
 def _sights(parts: dict[str, torch.Tensor], layout: Layout, frame: Frame) -> torch.Tensor | None:
@@ -168,46 +168,46 @@ def _table(group: TokenGroup, obs: torch.Tensor, parts: dict[str, torch.Tensor],
     return _Table(seen, is_feature)
 
 
-def _teller(table: _Table, is_placed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each agent and unit the teammate that tells of it, (..., N, U), and whether there is one."""
+def _source(table: _Table, is_placed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each agent and unit the teammate that describes it, (..., N, U), and whether there is one."""
     worth = table.is_feature.sum(dim=-1, dtype=torch.int32)
     best = (worth.unsqueeze(-3) * is_placed.unsqueeze(-1)).max(dim=-2)
     return best.indices, best.values > 0
 
 
-def _said(
+def _described(
     table: _Table,
-    teller: torch.Tensor,
-    is_told: torch.Tensor,
+    source: torch.Tensor,
+    has_source: torch.Tensor,
     places: torch.Tensor,
     sights: torch.Tensor | None,
     group: TokenGroup,
     frame: Frame,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tellers' tokens in the frames of those that they tell, and which features they know, both
+    """The sources' tokens in the frames of the agents that learn of them, and which features are known, both
     (..., N, U, D)."""
-    index = teller.unsqueeze(-2).unsqueeze(-1)
+    index = source.unsqueeze(-2).unsqueeze(-1)
 
-    def of_teller(values: torch.Tensor) -> torch.Tensor:
-        """(..., N, U, X) of the tellers → (..., N, U, X) of those that they tell."""
+    def of_source(values: torch.Tensor) -> torch.Tensor:
+        """(..., N, U, X) of the sources → (..., N, U, X) of the agents that learn of them."""
         return torch.take_along_dim(values.unsqueeze(-4), index, dim=-3).squeeze(-3)
 
-    said, is_feature = of_teller(table.tokens), of_teller(table.is_feature) & is_told.unsqueeze(-1)
+    described, is_feature = of_source(table.tokens), of_source(table.is_feature) & has_source.unsqueeze(-1)
     where = [group.features.index(name) for name in frame.place]
-    away = said[..., where]
+    away = described[..., where]
     if sights is not None:
-        ratio = sights.unsqueeze(-3) / sights.unsqueeze(-2)  # (..., N, N, 1): the teller's over the agent's
-        away = away * torch.take_along_dim(ratio, teller.unsqueeze(-1), dim=-2)
-    away = away + torch.take_along_dim(places, teller.unsqueeze(-1), dim=-2)
-    said = said.index_copy(-1, torch.tensor(where, device=said.device), away)
+        ratio = sights.unsqueeze(-3) / sights.unsqueeze(-2)  # (..., N, N, 1): the source's over the agent's
+        away = away * torch.take_along_dim(ratio, source.unsqueeze(-1), dim=-2)
+    away = away + torch.take_along_dim(places, source.unsqueeze(-1), dim=-2)
+    described = described.index_copy(-1, torch.tensor(where, device=described.device), away)
     if frame.distance is not None:
         distance = torch.linalg.vector_norm(away, dim=-1, keepdim=True)
-        at = torch.tensor([group.features.index(frame.distance)], device=said.device)
-        said = said.index_copy(-1, at, distance)
+        at = torch.tensor([group.features.index(frame.distance)], device=described.device)
+        described = described.index_copy(-1, at, distance)
     for name in frame.within_sight:
         if name in group.features:
-            said[..., group.features.index(name)] = 0.0
-    return said * is_feature, is_feature
+            described[..., group.features.index(name)] = 0.0
+    return described * is_feature, is_feature
 
 
 def _by_agent(allies: torch.Tensor) -> torch.Tensor:
@@ -219,7 +219,7 @@ def _by_agent(allies: torch.Tensor) -> torch.Tensor:
 
 
 def _others(table: torch.Tensor) -> torch.Tensor:
-    """(..., N, N, D) → without what each agent is told of itself, (..., N, N − 1, D)."""
+    """(..., N, N, D) → without what each agent learns of itself, (..., N, N − 1, D)."""
     n_agents = table.shape[-2]
     slots = tokens.teammate_slots(n_agents, table.device).unsqueeze(-1)
     return torch.take_along_dim(table, slots.expand(*table.shape[:-2], -1, 1), dim=-2)

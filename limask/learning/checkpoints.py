@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from limask import autoencoder
 from limask.acting.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import LimaskError
-from limask.learning.reconstruction import Reconstruction
-from limask.learning.team_reconstruction import TeamReconstruction
+from limask.learning.trainer import Trainer
 
 #: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
 _WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False, "rec_latent": False}
@@ -20,31 +20,25 @@ _WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False,
 class Checkpoints:
     """Mixed in before a host's learner: its files, and ``autoencoder.th`` where the run has an autoencoder.
 
-    ``reconstruction`` or ``team`` is whatever reconstructs, or neither; ``checkpoint`` names the last folder
-    written.
+    ``reconstruction`` trains that autoencoder, or is None; ``checkpoint`` names the last folder written.
     """
 
     agent: LimAgent
     config: LimConfig
-    reconstruction: Reconstruction | None = None
-    team: TeamReconstruction | None = None
+    reconstruction: Trainer | None = None
     checkpoint: str = "none written"
 
     def cuda(self) -> None:
         """Move everything to the GPU."""
         super().cuda()  # type: ignore[misc]
-        if (part := self._part()) is not None:
-            part.to(torch.device("cuda"))
-
-    def _part(self) -> Reconstruction | TeamReconstruction | None:
-        """Whatever reconstructs."""
-        return self.team if self.reconstruction is None else self.reconstruction
+        if self.reconstruction is not None:
+            self.reconstruction.to(torch.device("cuda"))
 
     def save_models(self, path: str) -> None:
         """Host's files, and ``autoencoder.th`` where the run has an autoencoder."""
         super().save_models(path)  # type: ignore[misc]
-        if (part := self._part()) is not None:
-            _write(path, part.state_dict())
+        if self.reconstruction is not None:
+            _write(path, self.reconstruction.state_dict())
         self.checkpoint = str(path)
 
     def load_models(self, path: str) -> None:
@@ -55,8 +49,8 @@ class Checkpoints:
         """
         state = _read(path, self.agent)
         super().load_models(path)  # type: ignore[misc]
-        if (part := self._part()) is not None:
-            part.load_state_dict(state)
+        if self.reconstruction is not None:
+            self.reconstruction.load_state_dict(state)
 
 
 def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str) -> None:
@@ -92,7 +86,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     if os.path.exists(file):
         state = torch.load(file, map_location=device)
         _check_options(path, _WRITTEN | state, config)
-    elif config.autoencoder != "none":
+    elif autoencoder.REGISTRY[config.autoencoder] is not None:
         raise LimaskError(
             f"checkpoint {path} has no autoencoder.th: it was written by a run with "
             "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
@@ -106,8 +100,9 @@ def _check_options(path: str, written: dict[str, Any], config: LimConfig) -> Non
 
     The plain learner may take over agents that had an autoencoder beside them, but not inside them.
     """
-    was_inside = written["autoencoder"] != "entity" or written["use_inference"]
-    if config.autoencoder == "none" and not was_inside:
+    kind = autoencoder.REGISTRY.get(written["autoencoder"])
+    was_beside = kind is not None and kind.place(written["use_inference"]) == "nowhere"
+    if autoencoder.REGISTRY[config.autoencoder] is None and was_beside:
         return
     for key in _WRITTEN:
         if (value := written[key]) != (own := getattr(config, key)):

@@ -14,24 +14,13 @@ from torch import nn
 
 from limask import masking
 from limask.acting.agent import LimAgent
-from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder
+from limask.autoencoder import TokenAutoencoder, Truth
 from limask.autoencoder.losses import Scored
 from limask.layouts import token_starts, tokens
-from limask.layouts.teammates import tell, tell_from_state
+from limask.layouts.teammates import known_from_state, known_from_teammates
+from limask.learning.trainer import Trainer
+from limask.learning.update import Hints, Update
 from limask.networks.packing import Packing
-
-
-class Hints(NamedTuple):
-    """What the learner knows of the episodes beyond their observations; see ``masking.MaskView``.
-
-    ``t_env`` environment steps; ``td_error`` (B, T, N), ``saliency`` and ``dependence`` (B, T, N, K), each
-    None where ``Reconstruction.needs`` does not name it.
-    """
-
-    t_env: int = 0
-    td_error: torch.Tensor | None = None
-    saliency: torch.Tensor | None = None
-    dependence: torch.Tensor | None = None
 
 
 class RecLoss(NamedTuple):
@@ -43,30 +32,35 @@ class RecLoss(NamedTuple):
     stats: dict[str, torch.Tensor]
 
 
-class Truth(NamedTuple):
-    """What is reconstructed.
+class Look(NamedTuple):
+    """What is hidden in some episodes and how well it is reconstructed, (B, T, N, K) each: ``is_hidden`` and
+    ``is_scored`` bool, and the scored tokens' mean squared ``error``, zero for the others."""
 
-    Attributes:
-        obs: (M, N, O) what the agents observed, and with ``rec_targets: team`` what their teammates saw, too,
-            or with ``state`` what there was to see.
-        is_scored: (M, N, K) bool, tokens that are reconstructed.
-        is_unseen: (M, N, K) bool, those of them that the agent did not see; None with ``rec_targets: own``.
-        is_known: (M, N, O) bool, features that are known; None = all.
-    """
-
-    obs: torch.Tensor
+    is_hidden: torch.Tensor
     is_scored: torch.Tensor
-    is_unseen: torch.Tensor | None = None
-    is_known: torch.Tensor | None = None
+    error: torch.Tensor
 
 
-class Reconstruction:
-    """Masker, autoencoder and the autoencoder's own optimiser.
+class _HiddenView(NamedTuple):
+    """Episodes of which tokens are hidden: what ``is_visible``, which of these are ``candidates`` for hiding
+    and which ``is_hidden``, each (M, N, K) bool; ``masks`` are the latter as (B, T, N, K); Q-values and
+    hidden ``states`` on what is left."""
+
+    is_visible: torch.Tensor
+    candidates: torch.Tensor
+    is_hidden: torch.Tensor
+    masks: torch.Tensor
+    q_values: torch.Tensor | None
+    states: torch.Tensor
+
+
+class Reconstruction(Trainer):
+    """Trains an autoencoder of tokens.
 
     Args:
-        agent: its config names the masker; its trunk and GRU encode the hidden view for autoencoder
-            ``entity``.
-        autoencoder: ``entity``, a decoder over the agent's hidden states, or ``belief``, with an encoder.
+        agent: its config names the masker; it encodes the hidden view where the autoencoder shares its
+            encoder.
+        autoencoder: what reconstructs.
         seed: seeds the masks.
         max_norm: gradients of the autoencoder, and those it sends into the agent, are clipped to this norm
             each.
@@ -74,65 +68,94 @@ class Reconstruction:
             without.
     """
 
+    autoencoder: TokenAutoencoder
+
     def __init__(
         self,
         agent: LimAgent,
-        autoencoder: EntityAutoencoder | BeliefAutoencoder,
+        autoencoder: TokenAutoencoder,
         seed: int,
         max_norm: float,
         teacher: LimAgent | None = None,
     ) -> None:
-        self.agent, self.config, self.layout = agent, agent.config, agent.layout
-        self.autoencoder, self.max_norm, self.seed, self.teacher = autoencoder, max_norm, seed, teacher
-        self.targets = self.layout.rec_targets(self.config.rec_targets)
-        is_belief = isinstance(autoencoder, BeliefAutoencoder)
-        self.decoder = autoencoder.decoder if isinstance(autoencoder, BeliefAutoencoder) else autoencoder
-        # The plain autoencoder hides nothing and reconstructs all that could be hidden; ``belief`` as much.
-        self.scores_all = is_belief or self.config.masker == "none"
-        self.optimiser = torch.optim.Adam(autoencoder.parameters(), lr=self.config.decoder_lr, fused=True)
-        self.masker = masking.build(self.config, self.layout)
+        config, self.agent, self.layout, self.teacher = agent.config, agent, agent.layout, teacher
+        optimiser = torch.optim.Adam(autoencoder.parameters(), lr=config.decoder_lr, fused=True)
+        masker = masking.build(config, self.layout)
+        super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
+        self.targets = self.layout.rec_targets(config.rec_targets)
+        # Where nothing is hidden, all that could be is reconstructed: the plain autoencoder.
+        self.scores_all = autoencoder.scores_all or config.masker == "none"
         self.to(next(agent.parameters()).device)
 
     def to(self, device: torch.device) -> None:
-        """Move to a device; the stream of masks starts anew there."""
-        self.autoencoder.to(device)
+        """See ``Trainer.to``."""
+        super().to(device)
         self.is_hideable = tokens.hideable(self.layout, device)
         self.max_entropy = math.log(max(2, int(self.is_hideable.sum())))
-        self.generator = torch.Generator(device).manual_seed(self.seed)
 
     def needs(self, t_env: int) -> frozenset[masking.Signal]:
         """Signals that ``loss`` reads from its hints at ``t_env`` environment steps."""
         weighted: frozenset[masking.Signal] = frozenset({"saliency"} if self.config.rec_weights else ())
         return self.masker.needs(t_env) | weighted
 
+    def beside(self, update: Update) -> dict[str, torch.Tensor]:
+        """See ``Trainer.beside``: the gradients of the reconstruction, and of the hidden view's TD loss, are
+        added to the agent's."""
+        if self.config.lambda_rec + self.config.lambda_aug == 0:
+            return {}
+        part = update.first(self.n_episodes(update.batch))
+        hints = part.hints(self.needs(part.t_env))
+        rec = self.loss(part.inputs, part.packing, hints, part.batch["state"])
+        part.check("reconstruction loss", rec.loss)
+        aug = None
+        if self.config.lambda_aug > 0 and rec.q_values is not None:
+            aug = part.hidden_view_loss(rec.q_values)
+        if aug is not None:
+            part.check("hidden view's TD loss", aug)
+        grad_norm = self.step(rec.loss, aug, part.t_env)
+        stats = {"rec_loss": rec.loss.detach(), "rec_grad_norm": grad_norm, **rec.stats}
+        return stats if aug is None else stats | {"aug_loss": aug.detach()}
+
     def loss(self, inputs: torch.Tensor, packing: Packing, hints: Hints, state: torch.Tensor) -> RecLoss:
         """L_rec of the filled steps' agent inputs (M, N, D), in the order of ``packing``, in episodes of
         global states (B, T, S); the masker learns from it."""
-        obs, rest = inputs[..., : self.layout.obs_size], inputs[..., self.layout.obs_size :]
+        obs, rest = self._split(inputs)
+        view = self._hide(obs, rest, packing, hints)
+        known = packing.pack(state) if self.targets == "state" else None
+        is_scored = view.candidates if self.scores_all else view.is_hidden
+        truth = self._truth(obs, view.is_visible, is_scored, known)
+        if self.config.rec_weights and hints.saliency is not None:
+            truth = truth._replace(weights=packing.pack(hints.saliency))
+        scored, truth = self._score(view.states, truth, rest)
+        self.masker.learn(view.masks, packing.unpack(scored.error))
+        stats = self._stats(view.is_hidden, view.candidates, truth, scored.error)
+        return RecLoss(scored.loss, view.q_values, stats)
+
+    @torch.no_grad()
+    def look(self, update: Update) -> Look:
+        """Masks for all episodes of an update and the errors of what the agents saw themselves. Nothing is
+        learned, neither by the autoencoder and its statistics nor by the masker."""
+        obs, rest = self._split(update.inputs)
+        view = self._hide(obs, rest, update.packing, update.hints(self.needs(update.t_env)))
+        truth = Truth(obs, view.candidates if self.scores_all else view.is_hidden)
+        scored, truth = self._score(view.states, truth, rest, updates_statistics=False)
+        return Look(view.masks, update.packing.unpack(truth.is_scored), update.packing.unpack(scored.error))
+
+    def _split(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs (M, N, D) → observations (M, N, O) and the rest (M, N, D − O)."""
+        return inputs[..., : self.layout.obs_size], inputs[..., self.layout.obs_size :]
+
+    def _hide(self, obs: torch.Tensor, rest: torch.Tensor, packing: Packing, hints: Hints) -> _HiddenView:
+        """Have the masker hide tokens of observations (M, N, O), and encode what is left."""
         is_visible = tokens.visibility(obs, self.layout)
         is_filled = packing.unpack(torch.ones_like(packing.index, dtype=torch.bool))
         view = masking.MaskView(packing.unpack(obs), packing.unpack(is_visible), is_filled, *hints)
         masks = masking.hidden_tokens(self.masker, view, self.is_hideable, self.generator)
         is_hidden = packing.pack(masks)
         hidden_view = torch.cat([tokens.hide(obs, is_hidden, self.layout), rest], dim=-1)
-        q_values, states = self._encode(hidden_view, packing)
-        candidates = is_visible & self.is_hideable
-        is_scored = candidates if self.scores_all else is_hidden
-        known = packing.pack(state) if self.targets == "state" else None
-        truth = self._truth(obs, is_visible, is_scored, known)
-        weights = (
-            packing.pack(hints.saliency) if self.config.rec_weights and hints.saliency is not None else None
-        )
-        scored, truth = self._score(states, truth, rest, weights)
-        self.masker.learn(masks, packing.unpack(scored.error))
-        return RecLoss(scored.loss, q_values, self._stats(is_hidden, candidates, truth, scored.error))
-
-    def _encode(self, view: torch.Tensor, packing: Packing) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Q-values (M, N, A), of autoencoder ``entity``, and hidden states (M, N, H) on a view (M, N, D)."""
-        if isinstance(self.autoencoder, BeliefAutoencoder):
-            return None, self.autoencoder.sequence(view, packing.counts)
-        with torch.set_grad_enabled(not self.config.detach_trunk):
-            return self.agent.sequence(view, packing.counts)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.detach_trunk):
+            encoded = self.autoencoder.encode(hidden_view, packing.counts, self.agent.sequence)
+        return _HiddenView(is_visible, is_visible & self.is_hideable, is_hidden, masks, *encoded)
 
     def _truth(
         self,
@@ -146,30 +169,33 @@ class Reconstruction:
         if self.targets == "own":
             return Truth(obs, is_scored)
         if state is None:
-            told = tell(obs, self.layout)
+            known = known_from_teammates(obs, self.layout)
         else:
-            told = tell_from_state(state, obs.shape[1], self.layout)
-        is_unseen = told.is_token & ~is_visible
+            known = known_from_state(state, obs.shape[1], self.layout)
+        is_unseen = known.is_token & ~is_visible
         is_shown = tokens.features_of(is_visible, self.layout, obs.dtype) > 0
-        obs = torch.where(is_shown, obs, told.obs)
-        return Truth(obs, is_scored | is_unseen, is_unseen, told.is_feature | is_shown)
+        obs = torch.where(is_shown, obs, known.obs)
+        return Truth(obs, is_scored | is_unseen, known.is_feature | is_shown, is_unseen=is_unseen)
 
     def _score(
-        self, states: torch.Tensor, truth: Truth, rest: torch.Tensor, weights: torch.Tensor | None
+        self, states: torch.Tensor, truth: Truth, rest: torch.Tensor, *, updates_statistics: bool = True
     ) -> tuple[Scored, Truth]:
         """Reconstruct from hidden states (M, N, H); ``rest`` (M, N, D − O) of the agents' inputs. The truth
         is returned with the tokens that were reconstructed."""
         if not self.config.rec_latent:
-            return self.decoder.loss(states, truth.obs, truth.is_scored, weights, truth.is_known), truth
+            return self.autoencoder.loss(states, truth, updates_statistics=updates_statistics), truth
         if truth.is_known is not None:
             # Half a token would have another embedding.
             parts = tokens.split(truth.is_known, self.layout).values()
             is_whole = torch.cat([part.all(dim=-1) for part in parts], dim=-1)
             truth = truth._replace(is_scored=truth.is_scored & is_whole)
-        assert self.teacher is not None and isinstance(self.decoder, EntityAutoencoder)
+        assert self.teacher is not None
         with torch.no_grad():
             embedded = self.teacher.fc1(torch.cat([truth.obs, rest], dim=-1).flatten(0, 1)).entities
-        return self.decoder.score(states, embedded, truth.is_scored, weights), truth
+        scored = self.autoencoder.loss_of_embeddings(
+            states, embedded, truth, updates_statistics=updates_statistics
+        )
+        return scored, truth
 
     @torch.no_grad()
     def _stats(
@@ -206,12 +232,12 @@ class Reconstruction:
 
         The agent's gradients from the TD loss are there already, clipped: they are what they would be without
         an autoencoder. Until ``rec_warmup`` environment steps the reconstruction trains the decoder only;
-        from autoencoder ``belief`` no gradient ever reaches the agent.
+        from one with an encoder of its own no gradient ever reaches the agent.
         """
         own = list(self.autoencoder.parameters())
-        is_belief = isinstance(self.autoencoder, BeliefAutoencoder)
-        is_shared = not is_belief and not self.config.detach_trunk and t_env >= self.config.rec_warmup
-        if is_belief:
+        shares_encoder = self.autoencoder.shares_encoder
+        is_shared = shares_encoder and not self.config.detach_trunk and t_env >= self.config.rec_warmup
+        if not shares_encoder:
             rec = self.config.lambda_rec * rec
         shared = self.agent.q_parameters()
         norms = rec.new_zeros(())
@@ -223,7 +249,7 @@ class Reconstruction:
                 parameter.grad = gradient
             own_norm = nn.utils.clip_grad_norm_(own, self.max_norm)
             self.optimiser.step()
-            if is_belief:
+            if not shares_encoder:
                 norms = own_norm
             if is_shared:
                 norms = self._share(shared, gradients[len(own) :], self.config.lambda_rec)
@@ -250,24 +276,13 @@ class Reconstruction:
         return _add_clipped(shared, gradients, weight, self.max_norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """Autoencoder, its running statistics, its optimiser, the masker and the stream of masks."""
-        return {
-            "autoencoder": self.config.autoencoder,
-            "use_inference": self.config.use_inference,
-            "rec_latent": self.config.rec_latent,
-            "decoder": self.autoencoder.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "masker": self.config.masker,
-            "masker_state": self.masker.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        """See ``Trainer.state_dict``; the autoencoder is kept here too, for it may stand beside the agent."""
+        return super().state_dict() | {"decoder": self.autoencoder.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of ``state_dict``."""
+        """See ``Trainer.load_state_dict``."""
         self.autoencoder.load_state_dict(state["decoder"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.masker.load_state_dict(state["masker_state"])
-        self.generator.set_state(state["generator"].cpu())
+        super().load_state_dict(state)
 
 
 def _add_clipped(

@@ -1,4 +1,4 @@
-"""Training of autoencoder ``team``: its phases, its masks, its own optimiser.
+"""Training of an autoencoder of agents: its phases, its masks, its own optimiser.
 
 Axes: B episodes, T time steps, N agents.
 """
@@ -6,6 +6,7 @@ Axes: B episodes, T time steps, N agents.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,15 +14,17 @@ from torch import nn
 
 from limask import masking
 from limask.acting.agent import LimAgent
-from limask.autoencoder import TeamAutoencoder
+from limask.autoencoder import AgentAutoencoder
 from limask.config import LimConfig
 from limask.layouts import tokens
+from limask.learning.trainer import Trainer
+from limask.learning.update import Update
 from limask.masking.agents import AgentMasker
 from limask.masking.random import RandomAgentMasker
 from limask.networks.packing import Packing
 
 #: Episodes of one SGD step in pretraining and fine-tuning.
-LESSON = 8
+FIT_EPISODES = 8
 
 Phase = Literal["pretrain", "finetune", "frozen", "joint"]
 
@@ -67,8 +70,8 @@ class Schedule:
         self.is_pretrained, self.n_finetuned = state["is_pretrained"], state["n_finetuned"]
 
 
-class TeamReconstruction:
-    """Masker, phases and optimiser of the autoencoder inside an agent, which no gradient of Q reaches.
+class TeamReconstruction(Trainer):
+    """Trains an autoencoder of agents, which no gradient of Q reaches, through its phases.
 
     Args:
         mac: the controller that acts; its agent holds the autoencoder.
@@ -76,73 +79,55 @@ class TeamReconstruction:
         max_norm: gradients are clipped to this norm.
     """
 
+    autoencoder: AgentAutoencoder
+    masker: AgentMasker
+
     def __init__(self, mac: Any, seed: int, max_norm: float) -> None:
         agent: LimAgent = mac.agent
-        assert isinstance(agent.autoencoder, TeamAutoencoder)
-        self.mac, self.autoencoder = mac, agent.autoencoder
-        self.config, self.layout = agent.config, agent.layout
-        self.seed, self.max_norm = seed, max_norm
-        self.schedule = Schedule(self.config)
-        self.random = RandomAgentMasker(self.config, self.layout)
-        masker = masking.build(self.config, self.layout)
-        assert isinstance(masker, AgentMasker)  # LimConfig allows no other
-        self.masker = masker
-        self.optimiser = torch.optim.SGD(self.autoencoder.parameters(), lr=self.config.decoder_lr)
+        config, self.mac, self.layout = agent.config, mac, agent.layout
+        # autoencoder.options allows no others.
+        autoencoder, masker = agent.autoencoder, masking.build(config, self.layout)
+        assert isinstance(autoencoder, AgentAutoencoder) and isinstance(masker, AgentMasker)
+        optimiser = torch.optim.SGD(autoencoder.parameters(), lr=config.decoder_lr)
+        super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
+        self.schedule = Schedule(config)
+        self.random = RandomAgentMasker(config, self.layout)
         self.to(next(agent.parameters()).device)
 
-    def to(self, device: torch.device) -> None:
-        """Move to a device, where the agent is already; the stream of masks starts anew there."""
-        self.generator = torch.Generator(device).manual_seed(self.seed)
-
-    def needs(self, t_env: int) -> frozenset[masking.Signal]:
-        """Signals that ``join`` reads at ``t_env`` environment steps."""
-        return self.masker.needs(t_env)
+    def waits(self, episode_num: int) -> bool:
+        """See ``Trainer.waits``: until there are episodes to be pretrained on."""
+        return self.schedule.waits(episode_num)
 
     def begin(self, batch: Any, check: Callable[[torch.Tensor], None]) -> dict[str, torch.Tensor]:
-        """What the phase asks for before the updates of a call: pretraining or fine-tuning, with random
-        agents hidden and all tokens scored; returns what is to be logged.
-
-        Args:
-            batch: the sampled episodes of the host's ``EpisodeBatch``, in random order.
-            check: called with each loss before it is used.
-        """
+        """See ``Trainer.begin``: random agents are hidden and all tokens scored."""
         stats: dict[str, torch.Tensor] = {}
-        for episodes in self._lessons(batch):
+        for episodes in self._episodes_to_fit(batch):
             is_hidden = self.random.agents(self._view(episodes), self.generator)
             stats = self._fit(episodes, is_hidden, torch.ones_like(is_hidden), check)
         self.schedule.advance()
         return stats
 
-    def _lessons(self, batch: Any) -> Iterator[Any]:
+    def _episodes_to_fit(self, batch: Any) -> Iterator[Any]:
         """Episodes of each SGD step."""
         if self.schedule.phase == "pretrain":
             n_episodes = min(self.config.pretrain_episodes, batch.batch_size)
             for step in range(self.config.pretrain_updates):
-                first = step * LESSON % n_episodes
-                yield batch[first : min(first + LESSON, n_episodes)]
+                first = step * FIT_EPISODES % n_episodes
+                yield batch[first : min(first + FIT_EPISODES, n_episodes)]
         elif self.schedule.phase == "finetune":
             # A learner whose controller has not acted knows no latest episodes.
-            yield batch[:LESSON] if self.mac.latest is None else self.mac.latest
+            yield batch[:FIT_EPISODES] if self.mac.latest is None else self.mac.latest
 
-    def join(
-        self,
-        batch: Any,
-        t_env: int,
-        td_error: torch.Tensor | None,
-        check: Callable[[torch.Tensor], None],
-    ) -> dict[str, torch.Tensor]:
-        """One SGD step beside an update of Q: the masker hides agents, and these are scored.
-
-        Args:
-            batch: the update's episodes; the first ``rec_share`` of them is reconstructed.
-            t_env: environment steps.
-            td_error: (B, T, N) size of each agent's TD error, or None where ``needs`` does not name it.
-            check: called with the loss before it is used.
-        """
-        n_episodes = max(1, round(self.config.rec_share * batch.batch_size))
-        view = self._view(batch)._replace(t_env=t_env, td_error=td_error)
+    def beside(self, update: Update) -> dict[str, torch.Tensor]:
+        """See ``Trainer.beside``, in the phase ``joint``: the masker hides agents, and these are scored. It
+        looks at all of the update's episodes, and the first ``rec_share`` of them are reconstructed."""
+        if self.schedule.phase != "joint":
+            return {}
+        batch, n_episodes = update.batch, self.n_episodes(update.batch)
+        hints = update.hints(self.masker.needs(update.t_env))
+        view = self._view(batch)._replace(t_env=update.t_env, td_error=hints.td_error)
         chosen = self.masker.agents(view, self.generator).expand(batch.batch_size, -1)[:n_episodes]
-        return self._fit(batch[:n_episodes], chosen, chosen, check)
+        return self._fit(batch[:n_episodes], chosen, chosen, partial(update.check, "reconstruction loss"))
 
     def _view(self, batch: Any) -> masking.MaskView:
         obs = batch["obs"]
@@ -170,19 +155,10 @@ class TeamReconstruction:
         return {"rec_loss": loss.detach(), "rec_grad_norm": norm, "mask_rate": mask_rate}
 
     def state_dict(self) -> dict[str, Any]:
-        """Phases, optimiser, masker and stream of masks; the autoencoder itself is kept with the agent."""
-        return {
-            "autoencoder": "team",
-            "schedule": self.schedule.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "masker": self.config.masker,
-            "masker_state": self.masker.state_dict(),
-            "generator": self.generator.get_state(),
-        }
+        """See ``Trainer.state_dict``; the autoencoder itself is kept with the agent."""
+        return super().state_dict() | {"schedule": self.schedule.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of ``state_dict``."""
+        """See ``Trainer.load_state_dict``."""
         self.schedule.load_state_dict(state["schedule"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.masker.load_state_dict(state["masker_state"])
-        self.generator.set_state(state["generator"].cpu())
+        super().load_state_dict(state)

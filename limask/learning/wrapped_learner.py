@@ -9,18 +9,21 @@ Axes: B episodes, T time steps, M filled steps, P transitions, N agents, D featu
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 
-from limask import masking
+from limask import autoencoder, masking
 from limask.acting.agent import LimAgent
-from limask.autoencoder import EntityAutoencoder
+from limask.autoencoder import Autoencoder, TokenAutoencoder
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.learning import signals
 from limask.learning.checkpoints import Checkpoints, check_finite
-from limask.learning.reconstruction import Hints, Reconstruction
+from limask.learning.reconstruction import Look, Reconstruction
+from limask.learning.update import Update, minibatches
+from limask.masking import Signal
 from limask.networks.packing import Packing
 
 #: Prefix of a wrapped learner's name in the host's registry.
@@ -64,9 +67,10 @@ class WrappedLearner(Checkpoints):
         #: The batch being trained on and its environment steps, inside the host's ``train``.
         self._now: tuple[Any, int] | None = None
         self._stats: dict[str, torch.Tensor] = {}
-        if self.config.autoencoder == "entity":
+        kind = autoencoder.REGISTRY[self.config.autoencoder]
+        if kind is not None:
             optimiser = self._agent_optimiser()
-            self.reconstruction = self._build()
+            self.reconstruction = self._trainer(kind)
             if self.config.lambda_rec > 0:
                 optimiser.register_step_pre_hook(self._add_reconstruction)
 
@@ -78,10 +82,11 @@ class WrappedLearner(Checkpoints):
             LimaskError: names the option and what to set instead.
         """
         learner = f"learner={args.learner!r}"
-        if config.autoencoder not in ("none", "entity"):
+        able = [name for name, kind in autoencoder.REGISTRY.items() if kind is None or _stands_beside(kind)]
+        if config.autoencoder not in able:
             raise LimaskError(
-                f"lim.autoencoder={config.autoencoder!r} with {learner}: expected 'entity' or 'none'; the "
-                "others need learner=lim_learner"
+                f"lim.autoencoder={config.autoencoder!r} with {learner}: expected "
+                f"{' or '.join(map(repr, able))}; the others need learner=lim_learner"
             )
         for name, value in _UNUSED.items():
             if (given := getattr(config, name)) != value:
@@ -118,13 +123,13 @@ class WrappedLearner(Checkpoints):
             )
         return next(iter(found.values()))
 
-    def _build(self) -> Reconstruction:
+    def _trainer(self, kind: type[Autoencoder]) -> Reconstruction:
         # Apart from the run's own stream of random numbers, which goes on as without an autoencoder.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(self.args.seed))
-            sizes = (self.agent.spec.hidden_dim, self.config.decoder_dim)
-            decoder = EntityAutoencoder(self.agent.layout, *sizes)
-        return Reconstruction(self.agent, decoder, int(self.args.seed), self.args.grad_norm_clip)
+            trained = kind.build(self.agent.spec, self.agent.layout, self.config)
+        assert isinstance(trained, TokenAutoencoder)  # check_options allows no other
+        return Reconstruction(self.agent, trained, int(self.args.seed), self.args.grad_norm_clip)
 
     def train(self, batch: Any, t_env: int, episode_num: int, *args: Any, **kwargs: Any) -> Any:
         """Let the host train on ``minibatches`` parts of one sampled batch of its ``EpisodeBatch``.
@@ -137,12 +142,9 @@ class WrappedLearner(Checkpoints):
                 the batch was divided and the host's learner returns something.
         """
         is_logged = t_env - self.log_stats_t >= self.args.learner_log_interval
-        self.agent.let_in(t_env >= self.config.rec_warmup)
         n_parts = self.config.n_minibatches(batch.batch_size)
-        bounds = [batch.batch_size * i // n_parts for i in range(n_parts + 1)]
         returned = None
-        for first, end in zip(bounds[:-1], bounds[1:], strict=True):
-            part = batch if n_parts == 1 else batch[first:end]
+        for part in minibatches(batch, n_parts):
             self._now = (part, t_env)
             try:
                 returned = super().train(part, t_env, episode_num, *args, **kwargs)  # type: ignore[misc]
@@ -158,47 +160,80 @@ class WrappedLearner(Checkpoints):
                 self.logger.log_stat(key, value.item(), t_env)
         return returned
 
-    def _add_reconstruction(self, *_: Any) -> None:
-        """Add the reconstruction's gradient to the host's, on the first ``rec_share`` of the episodes."""
-        if self._now is None:
-            return
-        batch, t_env = self._now
-        assert self.reconstruction is not None
-        part = batch[: max(1, round(self.config.rec_share * batch.batch_size))]
-        packing = Packing(part["filled"].squeeze(-1).bool())
-        inputs = self.mac.sequence_inputs(part, packing)
-        rec = self.reconstruction.loss(
-            inputs, packing, self._hints(part, packing, inputs, t_env), part["state"]
-        )
-        check_finite(self, "reconstruction loss", rec.loss, f"t_env={t_env}")
-        norm = self.reconstruction.step(rec.loss, None, t_env)
-        self._stats = {"rec_loss": rec.loss.detach(), "rec_grad_norm": norm, **rec.stats}
+    def look(self, batch: Any, t_env: int) -> Look:
+        """See ``LimLearner.look``.
 
-    def _hints(self, part: Any, packing: Packing, inputs: torch.Tensor, t_env: int) -> Hints:
-        assert self.reconstruction is not None
-        needs = self.reconstruction.needs(t_env)
-        errors = dependence = None
-        if "td_error" in needs:
-            errors = signals.by_step(packing, self._local_errors(part, packing, inputs))
-        if "dependence" in needs:
-            actions = packing.pack(part["actions"])
-            of_tokens = signals.token_gradients(self.agent, inputs, packing, actions, lambda chosen: chosen)
-            dependence = packing.unpack(of_tokens)
-        return Hints(t_env, td_error=errors, dependence=dependence)
+        Raises:
+            LimaskError: the run has no autoencoder.
+        """
+        if not isinstance(self.reconstruction, Reconstruction):
+            raise LimaskError(f"lim.autoencoder={self.config.autoencoder!r} hides and reconstructs no tokens")
+        return self.reconstruction.look(HostUpdate(self, batch, t_env))
+
+    def _add_reconstruction(self, *_: Any) -> None:
+        """Add the reconstruction's gradient to the host's."""
+        if self._now is not None and self.reconstruction is not None:
+            self._stats = self.reconstruction.beside(HostUpdate(self, *self._now))
+
+
+class HostUpdate(Update):
+    """An update by a loss of the host's.
+
+    Args:
+        learner: which makes it.
+        batch: the host's ``EpisodeBatch``.
+        t_env: environment steps made so far.
+    """
+
+    def __init__(self, learner: WrappedLearner, batch: Any, t_env: int) -> None:
+        self.learner, self.batch, self.t_env = learner, batch, t_env
+
+    @functools.cached_property
+    def packing(self) -> Packing:  # type: ignore[override]
+        """Of the filled steps."""
+        return Packing(self.batch["filled"].squeeze(-1).bool())
+
+    @functools.cached_property
+    def inputs(self) -> torch.Tensor:  # type: ignore[override]
+        """(M, N, D) agents' inputs."""
+        inputs: torch.Tensor = self.learner.mac.sequence_inputs(self.batch, self.packing)
+        return inputs
+
+    def first(self, n_episodes: int) -> HostUpdate:
+        """See ``Update.first``."""
+        return HostUpdate(self.learner, self.batch[:n_episodes], self.t_env)
+
+    def check(self, name: str, loss: torch.Tensor) -> None:
+        """See ``Update.check``."""
+        check_finite(self.learner, name, loss, f"t_env={self.t_env}")
+
+    def signal(self, name: Signal) -> torch.Tensor:
+        """See ``Update.signal``; ``check_options`` allows no saliency."""
+        if name == "td_error":
+            return signals.by_step(self.packing, self._local_errors())
+        actions = self.packing.pack(self.batch["actions"])
+        gradients = signals.token_gradients(
+            self.learner.agent, self.inputs, self.packing, actions, lambda chosen: chosen
+        )
+        return self.packing.unpack(gradients)
 
     @torch.no_grad()
-    def _local_errors(self, part: Any, packing: Packing, inputs: torch.Tensor) -> torch.Tensor:
+    def _local_errors(self) -> torch.Tensor:
         """Size of each agent's own TD error: (P, N)."""
-        q_values, _ = self.agent.sequence(inputs, packing.counts)
-        q_target, _ = self.target_mac.agent.sequence(inputs, packing.counts)
-        best = signals.best_values(
-            part, packing, q_values, q_target, packing.ends, double_q=self.args.double_q
-        )
+        packing, batch, args = self.packing, self.batch, self.learner.args
+        q_values, _ = self.learner.agent.sequence(self.inputs, packing.counts)
+        q_target, _ = self.learner.target_mac.agent.sequence(self.inputs, packing.counts)
+        best = signals.best_values(batch, packing, q_values, q_target, packing.ends, double_q=args.double_q)
         reward, terminated, actions = (
-            packing.pack(part[key])[packing.starts] for key in ("reward", "terminated", "actions")
+            packing.pack(batch[key])[packing.starts] for key in ("reward", "terminated", "actions")
         )
         chosen = q_values[packing.starts].gather(2, actions).squeeze(2)
-        return signals.local_errors(chosen, reward, terminated.float(), best, self.args.gamma)
+        return signals.local_errors(chosen, reward, terminated.float(), best, args.gamma)
+
+
+def _stands_beside(kind: type[Autoencoder]) -> bool:
+    """Whether agents act without it."""
+    return kind.place(use_inference=False) == "nowhere"
 
 
 def _signals(args: Any) -> frozenset[masking.Signal]:

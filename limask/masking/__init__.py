@@ -15,41 +15,37 @@ from limask.masking.agents import (
     TdThresholdMasker,
     TdVarianceMasker,
 )
-from limask.masking.base import Masker, MaskView, Signal, hidden_tokens
+from limask.masking.base import Masker, MaskView, Signal, Unit, hidden_tokens
 from limask.masking.mixture import AgentMixture, Mixture
 from limask.masking.random import NoMasker, RandomAgentMasker, RandomMasker
 from limask.masking.scored import CoordinationMasker, LearningProgressMasker, ValueSaliencyMasker
 
-#: Maskers that the learner's own signals drive, by name in ``lim.masker``, and what is mixed with each: it
-#: hides the same unit.
-INFORMED: dict[str, tuple[type[Masker], type[Masker]]] = {
-    "td_threshold": (TdThresholdMasker, RandomAgentMasker),
-    "td_ema": (TdEmaMasker, RandomAgentMasker),
-    "td_variance": (TdVarianceMasker, RandomAgentMasker),
-    "td_recent": (TdRecentMasker, RandomAgentMasker),
-    "td_observation": (TdObservationMasker, RandomAgentMasker),
-    "value_saliency": (ValueSaliencyMasker, RandomMasker),
-    "learning_progress": (LearningProgressMasker, RandomMasker),
-    "coordination": (CoordinationMasker, RandomMasker),
-    "adversarial": (AdversarialMasker, RandomMasker),
-}
-
-#: Masker by its name in ``lim.masker``, as it is by itself.
+#: Masker by its name in ``lim.masker``. A checkout's ``src/modules/maskers`` may add some of its own.
 REGISTRY: dict[str, type[Masker]] = {
     "none": NoMasker,
     "random": RandomMasker,
     "random_agent": RandomAgentMasker,
-    **{name: informed for name, (informed, _) in INFORMED.items()},
+    "td_threshold": TdThresholdMasker,
+    "td_ema": TdEmaMasker,
+    "td_variance": TdVarianceMasker,
+    "td_recent": TdRecentMasker,
+    "td_observation": TdObservationMasker,
+    "value_saliency": ValueSaliencyMasker,
+    "learning_progress": LearningProgressMasker,
+    "coordination": CoordinationMasker,
+    "adversarial": AdversarialMasker,
 }
 
 
 def build(config: LimConfig, layout: Layout) -> Masker:
     """The masker that ``config`` names; an informed one begins as random masks and keeps a share of them."""
-    if config.masker not in INFORMED:
-        return REGISTRY[config.masker](config, layout)
-    informed, random = INFORMED[config.masker]
-    kind = AgentMixture if issubclass(informed, AgentMasker) else Mixture
-    return kind(config, layout, informed(config, layout), random(config, layout))
+    kind = REGISTRY[config.masker]
+    masker = kind(config, layout)
+    if not kind.is_informed:
+        return masker
+    if isinstance(masker, AgentMasker):
+        return AgentMixture(config, layout, masker, RandomAgentMasker(config, layout))
+    return Mixture(config, layout, masker, RandomMasker(config, layout))
 
 
-__all__ = ["INFORMED", "REGISTRY", "MaskView", "Masker", "Signal", "build", "hidden_tokens"]
+__all__ = ["REGISTRY", "MaskView", "Masker", "Signal", "Unit", "build", "hidden_tokens"]

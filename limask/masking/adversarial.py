@@ -30,6 +30,8 @@ class AdversarialMasker(Masker):
     al., 2023): the reconstruction loss need not be differentiated through the observation.
     """
 
+    is_informed = True
+
     def __init__(self, config: LimConfig, layout: Layout) -> None:
         super().__init__(config, layout)
         # Apart from the run's own stream of random numbers: an arm more does not change the others' weights.

@@ -39,6 +39,9 @@ def tokens_of_agents(is_agent_hidden: torch.Tensor, layout: Layout) -> torch.Ten
 class AgentMasker(Masker):
     """Hides whole agents: what shows them to their teammates, or in autoencoder ``team`` themselves."""
 
+    hides = "agents"
+    needs_teammates = True
+
     @abstractmethod
     def agents(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """Agents to hide, (B, N) bool or (1, N) for all episodes; True = hide, and never all of a team.
@@ -58,6 +61,7 @@ class TdAgentMasker(AgentMasker):
     the ``TOP_K`` of highest score (chosen at random among equals), but never all."""
 
     signals = frozenset({"td_error"})
+    is_informed = True
 
     def agents(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``AgentMasker.agents``."""

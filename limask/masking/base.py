@@ -13,6 +13,9 @@ from limask.layouts import Layout
 #: What the learner can tell of an update beyond the observations.
 Signal = Literal["td_error", "saliency", "dependence"]
 
+#: What a masker hides at a time: single tokens of an observation, or whole agents.
+Unit = Literal["tokens", "agents"]
+
 
 class MaskView(NamedTuple):
     """What a masker may know of the B episodes in which it hides tokens, and nothing more.
@@ -43,6 +46,12 @@ class Masker(ABC):
 
     #: Signals that ``propose`` reads.
     signals: ClassVar[frozenset[Signal]] = frozenset()
+    #: What it hides at a time.
+    hides: ClassVar[Unit] = "tokens"
+    #: Whether signals, or what it learns, drive it: then random masks of the same unit are mixed in.
+    is_informed: ClassVar[bool] = False
+    #: Whether the layout has to say which tokens show teammates.
+    needs_teammates: ClassVar[bool] = False
 
     def __init__(self, config: LimConfig, layout: Layout) -> None:
         self.config = config

@@ -21,6 +21,8 @@ class ScoredMasker(Masker):
     """Hides the share ``mask_ratio`` of each observation's visible tokens, drawn without replacement with
     chances in proportion to their scores (Efraimidis and Spirakis, 2006)."""
 
+    is_informed = True
+
     def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.is_visible.device)
@@ -72,6 +74,7 @@ class CoordinationMasker(ScoredMasker):
     it, to first order; all other tokens are hidden at random, at the same ratio."""
 
     signals = frozenset({"dependence"})
+    needs_teammates = True
 
     def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""

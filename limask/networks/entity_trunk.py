@@ -19,7 +19,7 @@ from torch import nn
 
 from limask.layouts import Layout, TokenGroup, tokens
 from limask.networks.spec import AgentSpec
-from limask.networks.trunks import Encoded, Inferred, zero_linear
+from limask.networks.trunks import Encoded, GatedLinear, Inferred
 
 
 def entity_dim(spec: AgentSpec) -> int:
@@ -88,7 +88,7 @@ class EntityTrunk(nn.Module):
         )
         if infers:
             self.embed_inferred = nn.ModuleDict(
-                {group.kind: zero_linear(group.width, width) for group in self.groups}
+                {group.kind: GatedLinear(group.width, width) for group in self.groups}
             )
         self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
         with torch.no_grad():  # start as separate layers for the agent itself and for each kind would

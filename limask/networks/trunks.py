@@ -139,11 +139,20 @@ class TeamTrunk(nn.Module):
         return self(gathered)
 
 
-def zero_linear(n_in: int, n_out: int) -> nn.Linear:
-    """A linear layer without bias that begins at zero, and draws no random numbers."""
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=False)
-    nn.init.zeros_(layer.weight)
-    return layer
+class GatedLinear(nn.Linear):
+    """A linear layer without bias through which inferences enter an agent. It begins at zero, draws no random
+    numbers, and stays at zero until its gate is opened."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out, bias=False)
+
+    def reset_parameters(self) -> None:
+        """See ``nn.Linear``."""
+        nn.init.zeros_(self.weight)
+
+    def open(self, is_open: bool) -> None:
+        """Whether Q-learning trains it."""
+        self.weight.requires_grad_(is_open)
 
 
 class Joined(nn.Module):
@@ -156,7 +165,7 @@ class Joined(nn.Module):
 
     def __init__(self, size: int, hidden_dim: int) -> None:
         super().__init__()
-        self.from_inferred = zero_linear(size, hidden_dim)
+        self.from_inferred = GatedLinear(size, hidden_dim)
 
     def forward(self, features: torch.Tensor, inferred: torch.Tensor) -> torch.Tensor:
         """Features (R, H) and inferences (R, P) → features (R, H)."""

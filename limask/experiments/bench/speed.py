@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limask.config import MASKERS
+from limask import masking
 from limask.experiments import hosted
 from limask.experiments.bench import speed_plots, timing
 from limask.experiments.hosted import Arm, Shape
@@ -99,7 +99,7 @@ def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
                 f"qmix_entity_lim masker={masker}": build(
                     host, "qmix_entity_lim", shape, lim={"masker": masker}
                 )
-                for masker in MASKERS
+                for masker in masking.REGISTRY
             }
             arms |= {f"{name} acting=True": build(host, name, shape, lim=_TRAINED) for name in _INFERRING}
         full = hosted.random_batch(host, shape, BATCH)

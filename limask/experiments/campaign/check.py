@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from limask import compat, layouts, resources
-from limask.config import LimConfig
+from limask import compat, resources
+from limask.autoencoder.options import known_layout, read_options
 from limask.errors import LimaskError, nearest
 from limask.experiments.campaign.plan import Arm, Campaign, Environment
 from limask.experiments.campaign.values import Options
@@ -118,9 +118,9 @@ def _check_lim(where: str, options: Options, configs: Path) -> None:
     if "lim" not in options:
         return
     try:
-        config = LimConfig.from_block(options["lim"])
+        config = read_options(options["lim"])
         env_args = scenario_args(configs, options["env"], options["env_args"])
-        layouts.known_layout(config, options["env"], env_args)
+        known_layout(config, options["env"], env_args)
         config.n_minibatches(options["batch_size"])
     except LimaskError as error:
         raise LimaskError(f"{where}: {error}") from error

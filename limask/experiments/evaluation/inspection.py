@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from limask.autoencoder import REGISTRY
+from limask.config import AUTO
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.evaluation import inspection_output
@@ -19,48 +19,17 @@ from limask.experiments.hosted import Statistics
 from limask.experiments.storage.files import claim
 from limask.hosts import Host
 from limask.layouts import Layout, tokens
-from limask.masking import Masker, MaskView, Signal
 
 #: Masks drawn for the episode.
 DRAWS = 64
-
-#: Factor on the number of tokens that the statistics of the features are taken from: so many are not moved by
-#: an episode's. (Nothing times anything is nothing: a decoder that has seen no token starts with this one.)
-_FREEZE = 1e20
-
-
-class Watched(Masker):
-    """Proposes what ``masker`` does, keeps what came of it, and teaches it nothing.
-
-    ``is_hidden`` and ``error`` are those of ``Masker.learn``, (E, T, N, K).
-    """
-
-    is_hidden: torch.Tensor
-    error: torch.Tensor
-
-    def __init__(self, masker: Masker) -> None:
-        super().__init__(masker.config, masker.layout)
-        self.masker = masker
-
-    def needs(self, t_env: int) -> frozenset[Signal]:
-        """See ``Masker.needs``."""
-        return self.masker.needs(t_env)
-
-    def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
-        """See ``Masker.propose``."""
-        return self.masker.propose(view, generator)
-
-    def learn(self, is_hidden: torch.Tensor, error: torch.Tensor) -> None:
-        """See ``Masker.learn``."""
-        self.is_hidden, self.error = is_hidden, error
 
 
 def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
     """Let the last checkpoint of a run fight once, always taking the best action, and draw masks for the
     episode; print a summary, write ``inspect.csv`` and ``inspect.png``.
 
-    The masks, and what drives them, come from the learner itself: it is given copies of the episode to learn
-    from, at the checkpoint's step, and is watched.
+    The masks, and what drives them, come from the learner itself: it looks at copies of the episode, at the
+    checkpoint's step.
 
     Args:
         folder: see ``trained.read_run``.
@@ -75,10 +44,7 @@ def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
     run = read_run(folder)
     _check_autoencoder(run)
     host = hosted.load_host()
-    # One update that reconstructs in all episodes of its batch, and nothing that the agents did not see; the
-    # run's own weight would change nothing.
-    update = {"rec_share": 1.0, "minibatches": 1, "lambda_rec": 1.0, "lambda_aug": 0.0, "rec_targets": "own"}
-    frozen = freeze(host, run, None, batch_size_run=1, test_nepisode=1, env_args={"seed": seed}, lim=update)
+    frozen = freeze(host, run, None, batch_size_run=1, test_nepisode=1, env_args={"seed": seed})
     _load(frozen)
     claim(output, inspection_output.NAMES)
     inspection = _inspection(frozen, *_episode(host, frozen))
@@ -91,11 +57,12 @@ def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
 
 
 def _check_autoencoder(run: TrainedRun) -> None:
-    autoencoder = run.config.get("lim", {}).get("autoencoder", "none")
-    if autoencoder not in ("auto", "entity", "belief"):
+    name = run.config.get("lim", {}).get("autoencoder", "none")
+    able = [AUTO] + [key for key, kind in REGISTRY.items() if kind is not None and kind.hides == "tokens"]
+    if name not in able:
         raise LimaskError(
-            f"{run.folder} was trained with lim.autoencoder={autoencoder}, and hides and reconstructs no "
-            "entities; inspect a run with lim.autoencoder=entity or belief"
+            f"{run.folder} was trained with lim.autoencoder={name}, and hides and reconstructs no "
+            f"entities; inspect a run with lim.autoencoder={' or '.join(able[1:])}"
         )
 
 
@@ -120,19 +87,12 @@ def _episode(host: Host, frozen: Frozen) -> tuple[Any, bool]:
 
 
 def _inspection(frozen: Frozen, episode: Any, is_won: bool) -> Inspection:
-    reconstruction = frozen.learner.reconstruction
-    layout, masker = reconstruction.layout, Watched(reconstruction.masker)
-    reconstruction.masker = masker
-    for standardiser in reconstruction.decoder.standardisers.values():
-        standardiser.count *= _FREEZE
-    frozen.learner.train(episode[[0] * DRAWS], frozen.run.steps, 0)
+    look, layout = frozen.learner.look(episode[[0] * DRAWS], frozen.run.steps), frozen.mac.agent.layout
     obs = episode["obs"][0]
     is_visible = tokens.visibility(obs, layout)
     is_hideable = tokens.hideable(layout)
-    scores_all = reconstruction.scores_all
-    is_scored = (is_visible & is_hideable).expand_as(masker.is_hidden) if scores_all else masker.is_hidden
-    error = masker.error.sum(dim=0) / is_scored.sum(dim=0)  # 0 / 0 is NaN
-    mask_rate = masker.is_hidden.float().mean(dim=0)
+    error = look.error.sum(dim=0) / look.is_scored.sum(dim=0)  # 0 / 0 is NaN
+    mask_rate = look.is_hidden.float().mean(dim=0)
     return Inspection(
         frozen.run,
         frozen.args.env_args["seed"],

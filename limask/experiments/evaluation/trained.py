@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from limask.autoencoder import BeliefAutoencoder, EntityAutoencoder
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.hosted import Shape
@@ -173,7 +172,8 @@ def _fitted(
     wrong = [name for name in own.keys() | weights.keys() if _size(own, name) != _size(weights, name)]
     if not wrong:
         return weights, ""
-    if isinstance(getattr(agent, "autoencoder", None), (BeliefAutoencoder, EntityAutoencoder)):
+    autoencoder = getattr(agent, "autoencoder", None)
+    if autoencoder is not None and autoencoder.hides == "tokens":
         raise LimaskError(
             f"{run.folder}: its agents ({run.arm}) act on what they infer of the units of their own map, one "
             f"by one, and cannot change to {shape.name}; evaluate it on the map that it was trained on"

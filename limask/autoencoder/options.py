@@ -1,0 +1,161 @@
+"""The ``lim:`` block, checked against what the registered maskers and autoencoders and a run's layout can do.
+
+All of it is known from a run's options: mistakes are found before an environment exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from limask import autoencoder, layouts, masking
+from limask.autoencoder.base import Autoencoder
+from limask.config import AUTO, LimConfig, not_allowed
+from limask.errors import LimaskError
+from limask.layouts import Layout, flat_layout, layout_name
+from limask.masking import Masker
+
+#: The one value of options that there is no use for without an autoencoder.
+_UNUSED_BY_NONE = {
+    "lambda_rec": 0.0, "lambda_aug": 0.0, "rec_targets": "own", "rec_latent": False, "use_inference": False,
+}  # fmt: skip
+
+
+def read_options(block: object) -> LimConfig:
+    """Read a ``lim:`` block.
+
+    Raises:
+        LimaskError: see ``LimConfig.from_block``; or no masker or autoencoder is registered under that name,
+            or they cannot go together with each other or the other options.
+    """
+    config = LimConfig.from_block(block)
+    masker, kind = _masker(config), _autoencoder(config)
+    if kind is None:
+        if config.masker != "none":
+            raise LimaskError(
+                f"lim.masker={config.masker!r} with lim.autoencoder={config.autoencoder!r}: nothing would "
+                "use the mask; set lim.masker='none' or lim.autoencoder='entity'"
+            )
+        why, remedy = "there is nothing to reconstruct", " or lim.autoencoder='entity'"
+        config.check_unused(_UNUSED_BY_NONE, why, remedy)
+        return config
+    if kind.hides == "agents" and masker.hides != "agents":
+        able = [name for name, masker in masking.REGISTRY.items() if masker.hides == "agents"]
+        raise LimaskError(
+            f"lim.masker={config.masker!r} with lim.autoencoder={config.autoencoder!r}, which hides whole "
+            f"agents: expected one of {', '.join(able)}"
+        )
+    kind.check(config)
+    config.check_unused(kind.unused, "which has no use for it")
+    _check_targets(config)
+    if config.lambda_rec == 0 and kind.place(config.use_inference) != "nowhere":
+        name, value = ("use_inference", True) if config.use_inference else ("autoencoder", config.autoencoder)
+        raise LimaskError(
+            f"lim.{name}={value!r} with lim.lambda_rec=0: what the agent acts on would never learn; "
+            "raise lim.lambda_rec"
+        )
+    return config
+
+
+def _check_targets(config: LimConfig) -> None:
+    if config.rec_weights and config.rec_targets != "own":
+        raise LimaskError(
+            f"lim.rec_weights=True with lim.rec_targets={config.rec_targets!r}: a token that the agent "
+            "does not see has no saliency for its value; set lim.rec_weights=False or "
+            "lim.rec_targets='own'"
+        )
+    if config.rec_latent and config.trunk == "fc":
+        raise LimaskError(
+            "lim.rec_latent=True with lim.trunk='fc', which embeds no tokens; set lim.trunk='entity' or "
+            "lim.rec_latent=False"
+        )
+    if config.rec_latent and config.use_inference:
+        raise LimaskError(
+            "lim.use_inference=True with lim.rec_latent=True: the agent acts on inferred features, and "
+            "embeddings are reconstructed; set one of them to False"
+        )
+
+
+def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> Layout | None:
+    """The run's layout where the options determine it, None for ``flat``.
+
+    Raises:
+        LimaskError: see ``layouts.known_layout`` and ``check_layout``.
+    """
+    layout = layouts.known_layout(config, env, env_args)
+    kinds = layout.kinds if layout else frozenset()
+    targets = layout.targets if layout else frozenset({"own"})
+    check_layout(config.on_layout(kinds), layout_name(config, env, env_args), kinds, targets)
+    return layout
+
+
+def resolve(config: LimConfig, env: str, env_args: Mapping[str, Any], obs_size: int) -> Layout:
+    """The run's layout, checked against the observation size that the host reports.
+
+    Raises:
+        LimaskError: see ``known_layout`` and ``Layout.check_obs_size``.
+    """
+    layout = known_layout(config, env, env_args) or flat_layout(obs_size, config.group_width)
+    layout.check_obs_size(obs_size)
+    return layout
+
+
+def check_layout(
+    config: LimConfig, name: str, kinds: frozenset[str], targets: Iterable[str] = ("own",)
+) -> None:
+    """Refuse what a layout cannot carry.
+
+    Args:
+        config: with ``autoencoder: auto`` decided.
+        name: of the layout.
+        kinds: of entity that it knows.
+        targets: values of ``lim.rec_targets`` that it can serve.
+
+    Raises:
+        LimaskError: names both options and what to choose instead.
+    """
+    masker, kind = _masker(config), _autoencoder(config)
+    if kind is not None and kind.hides == "agents":
+        return  # its tokens are agents, on any layout
+    if config.masker != "none" and config.trunk == "fc" and not kinds:
+        raise LimaskError(
+            f"lim.masker={config.masker!r} with lim.trunk='fc' on layout {name!r}, which has no entities "
+            "to hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker='none'"
+        )
+    if masker.needs_teammates and "ally" not in kinds:
+        raise LimaskError(
+            f"lim.masker={config.masker!r} on layout {name!r}, which does not say which features show a "
+            "teammate; set lim.masker='random'"
+        )
+    if config.rec_targets not in {*targets, "auto"}:
+        what = {"team": "where a token places its unit", "state": "what the global state holds of units"}
+        raise LimaskError(
+            f"lim.rec_targets={config.rec_targets!r} on layout {name!r}, which does not say "
+            f"{what[config.rec_targets]}; set lim.rec_targets={' or '.join(map(repr, sorted(targets)))}"
+        )
+    asked = {
+        "autoencoder": (kind is not None and kind.needs_entities, "entity"),
+        "use_inference": (config.use_inference, False),
+        "rec_latent": (config.rec_latent, False),
+    }
+    for key, (is_asked, other) in asked.items():
+        if is_asked and not kinds:
+            raise LimaskError(
+                f"lim.{key}={getattr(config, key)!r} on layout {name!r}, which has no entities; set "
+                f"lim.{key}={other!r}"
+            )
+
+
+def _masker(config: LimConfig) -> type[Masker]:
+    known = masking.REGISTRY
+    if not isinstance(config.masker, str) or config.masker not in known:
+        raise not_allowed("masker", config.masker, f"one of {', '.join(known)}", known)
+    return known[config.masker]
+
+
+def _autoencoder(config: LimConfig) -> type[Autoencoder] | None:
+    """The class that ``config`` names; where the layout chooses, what it chooses where there are entities."""
+    known = [AUTO, *autoencoder.REGISTRY]
+    if not isinstance(config.autoencoder, str) or config.autoencoder not in known:
+        raise not_allowed("autoencoder", config.autoencoder, f"one of {', '.join(known)}", known)
+    return autoencoder.REGISTRY[config.on_layout(frozenset({"enemy"})).autoencoder]

@@ -1,0 +1,79 @@
+"""One SGD step's episodes, and what the learner that makes it can say of them.
+
+Axes: B episodes, T time steps, M filled steps, N agents, K tokens, A actions, D features of an agent's input.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from limask.masking import Signal
+from limask.networks.packing import Packing
+
+
+class Hints(NamedTuple):
+    """What the learner knows of the episodes beyond their observations; see ``masking.MaskView``.
+
+    ``t_env`` environment steps; ``td_error`` (B, T, N), ``saliency`` and ``dependence`` (B, T, N, K), each
+    None where nobody asks for it.
+    """
+
+    t_env: int = 0
+    td_error: torch.Tensor | None = None
+    saliency: torch.Tensor | None = None
+    dependence: torch.Tensor | None = None
+
+
+class Update(ABC):
+    """Episodes of an SGD step.
+
+    Attributes:
+        batch: the host's ``EpisodeBatch``.
+        packing: of its filled steps.
+        inputs: (M, N, D) agents' inputs, in the order of ``packing``.
+        t_env: environment steps made so far.
+    """
+
+    batch: Any
+    packing: Packing
+    inputs: torch.Tensor
+    t_env: int
+
+    @abstractmethod
+    def first(self, n_episodes: int) -> Update:
+        """The same of the first episodes; a sample comes in random order."""
+
+    @abstractmethod
+    def signal(self, name: Signal) -> torch.Tensor:
+        """What the learner says of the episodes; see ``Hints``."""
+
+    @abstractmethod
+    def check(self, name: str, loss: torch.Tensor) -> None:
+        """Stop training before a loss of this name spoils the networks.
+
+        Raises:
+            LimaskError: it is not finite.
+        """
+
+    def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor | None:
+        """TD loss of Q-values (M, N, A) of the hidden view towards the full view's targets; None where the
+        learner's loss is the host's own."""
+        return None
+
+    def hints(self, names: frozenset[Signal]) -> Hints:
+        """The signals of these names."""
+        return Hints(self.t_env, **{name: self.signal(name) for name in names})
+
+
+def minibatches(batch: Any, count: int) -> Iterator[Any]:
+    """``count`` parts of the host's ``EpisodeBatch``, in its order and as equal as can be."""
+    if count == 1:
+        yield batch
+        return
+    bounds = [batch.batch_size * i // count for i in range(count + 1)]
+    for first, end in zip(bounds[:-1], bounds[1:], strict=True):
+        yield batch[first:end]
