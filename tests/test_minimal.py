@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -316,8 +317,9 @@ def test_file_is_short_and_stands_alone() -> None:
 
 def test_main_runs_and_learns() -> None:
     # -I leaves out the working folder and PYTHONPATH: nothing of the checkout is within reach.
+    env = os.environ | {"OMP_NUM_THREADS": "1"}  # networks as small as these lose time on more threads
     result = subprocess.run(
-        [sys.executable, "-I", str(FILE)], text=True, capture_output=True, timeout=120, check=False
+        [sys.executable, "-I", str(FILE)], env=env, text=True, capture_output=True, timeout=300, check=False
     )
     assert result.returncode == 0, result.stderr
     rewards = [float(value) for value in re.findall(r"reward (\d\.\d+)", result.stdout)]
