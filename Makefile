@@ -39,7 +39,7 @@ test: venv
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy limask
+	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
 check: lint test
