@@ -21,6 +21,14 @@ class LimaskError(SacredError):
         super().__init__(message, print_traceback=False)
 
 
+class DivergedError(LimaskError):
+    """Training was stopped because a loss is not finite: a result, not a mistake of the user's."""
+
+
+#: Exit status of a ``limask run`` whose training diverged; campaigns know it by this.
+DIVERGED_STATUS = 3
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Words that point to the nearest of the ``known`` names, or none."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
