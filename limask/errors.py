@@ -25,8 +25,9 @@ class DivergedError(LimaskError):
     """Training was stopped because a loss is not finite: a result, not a mistake of the user's."""
 
 
-#: Exit status of a ``limask run`` whose training diverged; campaigns know it by this.
-DIVERGED_STATUS = 3
+#: Exit status of a ``limask run`` whose training diverged, by which campaigns know it, and the file among its
+#: results that says what was not finite, and when.
+DIVERGED_STATUS, DIVERGED_FILE = 3, "diverged.txt"
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -54,7 +54,7 @@ returns = {"steps": [0, 500], "values": [1.0, 2.5]}
 metrics = {} if arm == "silent" else {"test_battle_won_mean": tests, "test_return_mean": returns}
 json.dump(metrics, open(os.path.join(run, "metrics.json"), "w"))
 if arm == "diverge":
-    print("any words at all about step 512")
+    open(os.path.join(results, "diverged.txt"), "w").write("any words at all about step 512: and more")
     sys.exit(3)
 print("threads", os.environ["OMP_NUM_THREADS"])
 """
@@ -317,14 +317,14 @@ def test_results_divergence_retries_and_failures(
     with pytest.raises(LimaskError) as caught:
         run_campaign(file, output, jobs=2)
     assert str(caught.value).startswith(
-        "2 of 5 runs failed, the first crash/easy/seed_3: exit status 1: ValueError: loss is nan at t_env=1; its output is "
+        "2 of 5 runs failed, the first crash/easy/seed_3: exit status 1: ValueError: loss is nan at t_env=1; "
     )
     said = capsys.readouterr().out
     assert re.search(
         "crash_once/.*: failed after .*, exit status 1: ValueError: loss is nan at t_env=1, starts again",
         said,
     )
-    assert re.search("diverge/.*: diverged after .*, any words at all about step 512 ", said)
+    assert re.search("diverge/.*: diverged after .*, any words at all about step 512", said)
     assert counts(output) == {"planned": 5, "done": 3, "running": 0, "failed": 2, "retried": 3}
     assert any(
         "silent/easy/seed_3: failed, ended without a result" in line for line in campaign_status(output)

@@ -13,7 +13,7 @@ from typing import Any
 import checkout_parts
 import pytest
 
-from limask.errors import DIVERGED_STATUS
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS
 from limask.experiments.storage.sacred_files import latest_run, read_curves
 from limask.install import install, uninstall
 from limask.install.families import family_of
@@ -224,4 +224,6 @@ def test_divergence_is_an_exit_status_of_its_own(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True, timeout=300)
     assert done.returncode == DIVERGED_STATUS, done.stderr[-2000:]
     assert "training stops before the networks are spoiled" in done.stderr
+    said = (tmp_path / "results" / DIVERGED_FILE).read_text()
+    assert said.startswith("TD loss is nan at t_env=") or said.startswith("TD loss is inf at t_env=")
     assert "Traceback" not in done.stderr

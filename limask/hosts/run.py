@@ -13,7 +13,7 @@ from typing import Any
 import sacred.observers
 
 from limask import compat, resources
-from limask.errors import DIVERGED_STATUS, DivergedError, LimaskError
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, DivergedError, LimaskError
 from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics
@@ -48,7 +48,7 @@ def run_host(
         folder = pymarlzooplus_folder("--host=pymarlzooplus")
         arguments = _resolve_configs(arguments, folder / "config")
         _redirect_results(results)
-        with _divergence_in_the_status():
+        with _divergence_told(results):
             _run_pymarlzooplus(arguments, _opened(sinks, results))
     else:
         source = _source_folder(Path(host))
@@ -56,13 +56,13 @@ def run_host(
         _make_compatible(source, with_compat)
         _redirect_results(results)
         overridden = _with_override(arguments, f"local_results_path={results}")
-        with _divergence_in_the_status():
+        with _divergence_told(results):
             _run_checkout(source, overridden, _opened(sinks, results))
 
 
 @contextmanager
-def _divergence_in_the_status() -> Iterator[None]:
-    """Sacred shows a run's exception and ends with status 1, whatever it was."""
+def _divergence_told(results: Path) -> Iterator[None]:
+    """End with a status of its own, and write down why: sacred ends with status 1 whatever was raised."""
     try:
         yield
     except (SystemExit, DivergedError) as end:
@@ -71,6 +71,7 @@ def _divergence_in_the_status() -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
+        (results / DIVERGED_FILE).write_text(f"{cause}\n", encoding="utf-8")
         raise SystemExit(DIVERGED_STATUS) from end
 
 

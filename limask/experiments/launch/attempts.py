@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limask.errors import DIVERGED_STATUS, LimaskError
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, LimaskError
 from limask.experiments.campaign.collect import read_tests
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, Outcome
 from limask.experiments.campaign.plan import Run
@@ -69,11 +69,17 @@ class AttemptJob(Job):
                 return Outcome("failed", self.seconds, f"ended without a result: {error}")
             return Outcome("finished", self.seconds)
         if self.status == DIVERGED_STATUS:
-            return Outcome("diverged", self.seconds, last_line(self.log))
+            return Outcome("diverged", self.seconds, self._what_diverged())
         said = last_text(self.log)
         if os.strerror(errno.ENOSPC) in said:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.attempt.folder))
         return Outcome("failed", self.seconds, f"{failure}: {last_line(self.log)}")
+
+    def _what_diverged(self) -> str:
+        """Name and step of the loss that was not finite."""
+        file = self.attempt.results / DIVERGED_FILE
+        said = file.read_text(encoding="utf-8") if file.is_file() else last_line(self.log)
+        return said.partition(":")[0].strip()
 
 
 def attempt_job(folder: CampaignFolder, run: Run, attempt: Attempt | None = None) -> AttemptJob:
