@@ -1,4 +1,6 @@
-"""The ``lim:`` block of an algorithm's YAML as one frozen dataclass.
+"""The ``lim:`` block of an algorithm's YAML as frozen dataclasses: what each option is, in one place.
+
+``make options`` writes the comments of the YAMLs in ``config/algs`` and ``docs/options.md`` from here.
 
 Each option is checked here by itself. What cannot go together, or asks for what a masker, an autoencoder or a
 layout cannot do, is refused in ``limask.autoencoder.options``, which knows their registries.
@@ -7,8 +9,9 @@ layout cannot do, is refused in ``limask.autoencoder.options``, which knows thei
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from limask.errors import LimaskError, nearest
@@ -21,146 +24,245 @@ AUTO = "auto"
 EPISODES_PER_STEP = 32
 
 
-def option(default: Any, **allowed: Any) -> Any:
-    """A field of a dataclass of options: ``choices``, or bounds ``low``, ``above``, ``high``, ``below``;
-    ``block`` says what a block of options looks like where one may stand here, ``is_registered`` that a
-    registry has the choices, which ``limask.autoencoder.options`` knows."""
-    return dataclasses.field(default=default, metadata=allowed)
+def option(default: Any, meaning: str, *, unit: str = "", used_by: str = "all", **allowed: Any) -> Any:
+    """A field of a dataclass of options.
+
+    Args:
+        default: the value of ``qmix_lim``.
+        meaning: what it is.
+        unit: of its value.
+        used_by: which autoencoders, maskers or trunks have a use for it.
+        **allowed: ``choices``, or bounds ``low``, ``above``, ``high``, ``below``; ``block``, what a block of
+            options looks like where one may stand here; ``is_registered``, that a registry has the choices.
+    """
+    about = {"meaning": meaning, "unit": unit, "used_by": used_by}
+    return dataclasses.field(default=default, metadata=about | allowed)
+
+
+def group(options: type[Any]) -> Any:
+    """A field that holds a group of options."""
+    return dataclasses.field(default_factory=options, metadata={"group": options})
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskerOptions:
+    """What is hidden from the autoencoder's view."""
+
+    name: str = option(
+        "random",
+        "what is hidden: none | random (tokens) | random_agent (teammates) | td_threshold, td_ema, "
+        "td_variance, "
+        "td_recent, td_observation (teammates, by TD error) | value_saliency, learning_progress, "
+        "coordination, "
+        "adversarial (tokens) | one of a checkout's own",
+        is_registered=True,
+    )
+    ratio: float = option(
+        0.5, "expected share of the visible entity tokens that is hidden", low=0.0, below=1.0,
+        used_by="maskers of tokens",
+    )  # fmt: skip
+    span: int = option(
+        1, "how long a token stays hidden", unit="time steps", low=1, used_by="maskers of tokens"
+    )
+    keep_at_least: int = option(
+        1, "visible tokens that stay in each observation where it has so many; the agent itself counts",
+        unit="tokens", low=1, used_by="autoencoders of tokens",
+    )  # fmt: skip
+    random_until: int = option(
+        20000, "how long random masks stand in for an informed masker", unit="environment steps", low=0,
+        used_by="informed maskers",
+    )  # fmt: skip
+    random_anneal: int = option(
+        20000, "over how long the share of random masks falls after that", unit="environment steps", low=0,
+        used_by="informed maskers",
+    )  # fmt: skip
+    random_finish: float = option(
+        0.25, "share of random masks that stays", low=0.0, high=1.0, used_by="informed maskers"
+    )
+    credit: str = option(
+        "local",
+        "whose TD error scores an agent: local (Q_i against r + γ max Q_i') | mixed (the team's, shared out "
+        "by "
+        "|∂Q_tot/∂Q_i|)",
+        choices=("local", "mixed"),
+        used_by="td_ maskers",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderOptions:
+    """What is reconstructed, from what, and what it does to the agent."""
+
+    name: str = option(
+        AUTO,
+        "auto (belief where the layout has entities, else entity) | none | entity (hidden tokens, from the "
+        "agent's "
+        "own hidden state) | belief (all tokens, from networks of its own; the agent acts on what it infers) "
+        "| "
+        "team (MA²E: teammates' observations, from the agent's own last steps)",
+        is_registered=True,
+    )
+    width: int = option(
+        32, "width of the decoder, or of all networks of belief", unit="features", low=1,
+        used_by="entity, belief",
+    )  # fmt: skip
+    lr: float = option(0.002, "learning rate of its own Adam (team: SGD)", above=0.0)
+    weight: float = option(
+        0.1,
+        "λ_rec, weight of the reconstruction loss beside the TD loss; in belief and team, which no gradient "
+        "of Q "
+        "reaches, a factor of their own gradient",
+        low=0.0,
+    )
+    balance: str = option(
+        "fixed",
+        "fixed (λ_rec times the loss) | gradient (the norm of its gradient on the agent is kept at λ_rec "
+        "times "
+        "that of the TD loss)",
+        choices=("fixed", "gradient"),
+        used_by="entity",
+    )
+    warmup: int = option(
+        20000, "before that nothing the autoencoder learns or infers reaches the agent",
+        unit="environment steps", low=0, used_by="entity, belief",
+    )  # fmt: skip
+    targets: str = option(
+        "auto",
+        "what is reconstructed: own (tokens that the agent was shown) | team (those that only teammates see, "
+        "too) "
+        "| state (all that the global state knows of, too) | auto (as much as the layout can tell)",
+        choices=("own", "team", "state", "auto"),
+        used_by="entity, belief",
+    )
+    share: float = option(
+        0.125, "share of the sampled episodes that is reconstructed, at least one", above=0.0, high=1.0
+    )
+    latent: bool = option(
+        False, "reconstruct the target network's embeddings of tokens, not their features", used_by="entity"
+    )
+    saliency_weights: bool = option(
+        False, "tokens count in the loss by their saliency for Q_tot", used_by="entity, belief"
+    )
+    detach_trunk: bool = option(False, "the reconstruction trains the decoder only", used_by="entity")
+    use_inference: bool = option(
+        False, "the agent acts on what the decoder makes of tokens out of sight", used_by="entity"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewOptions:
+    """The view with tokens hidden, as an input of Q-learning."""
+
+    weight: float = option(0.0, "λ_aug, weight of the TD loss of the hidden view", low=0.0, used_by="entity")
+
+
+@dataclasses.dataclass(frozen=True)
+class TeamOptions:
+    """Autoencoder ``team`` (MA²E), and when it learns."""
+
+    window: int = option(
+        5, "last steps that it sees, with the present one", unit="time steps", low=1, used_by="team"
+    )
+    pretrain_episodes: int = option(
+        104, "played before anything is learned; it is pretrained on as many at most", unit="episodes", low=1,
+        used_by="team",
+    )  # fmt: skip
+    pretrain_updates: int = option(
+        260, "its pretraining, before Q-learning starts; 0 is none", unit="SGD steps", low=0, used_by="team"
+    )
+    finetune_calls: int = option(
+        300, "after that, one on the latest episodes for each sampled batch; then it is frozen",
+        unit="SGD steps", low=0, used_by="team",
+    )  # fmt: skip
+    joint: bool = option(
+        False, "instead, one beside every update of Q, with the masker's agents hidden and only these scored",
+        used_by="team",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetOptions:
+    """Targets of the TD loss."""
+
+    td_lambda: float = option(0.6, "λ of the TD(λ) targets; 0 is the one-step target", low=0.0, high=1.0)
+    q_lambda: bool = option(False, "PyMARL2's Q(λ) targets, corrected at every step for the action taken")
 
 
 @dataclasses.dataclass(frozen=True)
 class LimConfig:
-    """What limask adds to a host's run.
+    """What limask adds to a host's run."""
 
-    Attributes:
-        layout: which slice of an observation is which entity; ``auto`` takes it from the environment, and a
-            block ``{entities: [{kind, count, width, first_action}, …]}`` declares it.
-        group_width: features per token where the layout is ``flat``.
-        trunk: ``fc`` (the host's RNN agent) or ``entity`` (invariant pooling, equivariant attack head).
-        autoencoder: what is reconstructed and from what; ``none`` is the plain Q-learner, ``entity``
-            reconstructs hidden tokens from the agent's hidden state, ``team`` teammates' observations from
-            the agent's own last steps, when acting too, ``belief`` all tokens from a state of its own, and
-            the agent acts on those that it does not see; ``auto`` is ``belief`` where the layout has entities
-            and ``entity`` elsewhere.
-        masker: which tokens are hidden from the autoencoder's view.
-        mask_ratio: expected share of the visible tokens that may be hidden at all.
-        mask_span: time steps that a token stays hidden for, where single tokens are hidden.
-        random_until: environment steps before which an informed masker is replaced by random masks.
-        random_anneal: environment steps after that over which the share of random masks falls.
-        random_finish: share of random masks that stays.
-        credit: whose TD error scores an agent: ``local`` (Q_i against r + γ max Q_i') or ``mixed``
-            (the team's, shared out by abs(∂Q_tot/∂Q_i)).
-        keep_at_least: visible tokens that stay visible in each agent's observation, where it has so many; the
-            agent's own features count.
-        lambda_rec: weight of the reconstruction loss beside the TD loss; in autoencoders ``team`` and
-            ``belief``, which no gradient of Q reaches, a factor of their own gradient.
-        balance: ``fixed`` (λ_rec times the loss) or ``gradient`` (the reconstruction's gradient on the agent
-            is kept at λ_rec times the TD loss's).
-        rec_warmup: environment steps before which the autoencoder learns alone: no gradient of the
-            reconstruction loss and nothing that is inferred reaches the agent.
-        rec_weights: whether a token counts in the reconstruction loss by its saliency for Q_tot.
-        rec_targets: what is reconstructed: ``own`` (tokens that the environment showed the agent), ``team``
-            (also, put as the agent would see them, those that only its teammates see), ``state`` (also all
-            others that the global state knows of) or ``auto`` (as much as the layout knows how to tell).
-        rec_latent: whether the target network's embeddings of tokens are reconstructed instead of their
-            features.
-        use_inference: whether the decoder of autoencoder ``entity`` takes part in acting, with what it makes
-            of the tokens that are not visible.
-        lambda_aug: weight of the TD loss of the hidden view.
-        rec_share: share of the sampled episodes that the reconstruction loss is computed on, at least one.
-        detach_trunk: whether the reconstruction loss trains the decoder only.
-        decoder_dim: hidden width of the decoder, or of all networks of autoencoder ``belief``.
-        decoder_lr: learning rate of the Adam of the decoder, or of all of autoencoder ``belief``, or of the
-            SGD of autoencoder ``team``.
-        window: last time steps that autoencoder ``team`` sees, the present one included.
-        pretrain_episodes: episodes of the run before which nothing is learned, and the largest number of them
-            that autoencoder ``team`` is pretrained on; the host's first sample may come later.
-        pretrain_updates: SGD steps of the pretraining, with random agents hidden; 0 is none.
-        finetune_calls: batches sampled by the host after that, with each of which autoencoder ``team`` makes
-            one SGD step on the latest episodes; then it stays as it is.
-        joint: instead, whether autoencoder ``team`` goes on learning beside every update of Q, on the share
-            ``rec_share`` of its episodes, with the masker's agents hidden and only these scored.
-        td_lambda: λ of the TD(λ) targets; 0 is the one-step target.
-        q_lambda: whether each step's reward is corrected by how far the best action's value lies above that
-            of the action taken: PyMARL2's Q(λ) targets.
-        minibatches: SGD steps made of one sampled batch; ``auto`` is one for every 32 episodes.
-        compile: whether the agent's acting step is compiled at its first use, on the CPU and with a C++
-            compiler: its actions may then differ by rounding.
-    """
-
-    layout: str | Mapping[str, Any] = option("auto", choices=LAYOUTS, block="{entities: […]}")
-    group_width: int = option(3, low=1)
-    trunk: str = option("entity", choices=TRUNKS)
-    autoencoder: str = option("entity", is_registered=True)
-    masker: str = option("random", is_registered=True)
-    mask_ratio: float = option(0.5, low=0.0, below=1.0)
-    mask_span: int = option(1, low=1)
-    random_until: int = option(20000, low=0)
-    random_anneal: int = option(20000, low=0)
-    random_finish: float = option(0.25, low=0.0, high=1.0)
-    credit: str = option("local", choices=("local", "mixed"))
-    keep_at_least: int = option(1, low=1)
-    lambda_rec: float = option(0.1, low=0.0)
-    balance: str = option("fixed", choices=("fixed", "gradient"))
-    rec_warmup: int = option(0, low=0)
-    rec_weights: bool = option(False)
-    rec_targets: str = option("own", choices=("own", "team", "state", "auto"))
-    rec_latent: bool = option(False)
-    use_inference: bool = option(False)
-    lambda_aug: float = option(0.0, low=0.0)
-    rec_share: float = option(0.25, above=0.0, high=1.0)
-    detach_trunk: bool = option(False)
-    decoder_dim: int = option(64, low=1)
-    decoder_lr: float = option(5e-4, above=0.0)
-    window: int = option(5, low=1)
-    pretrain_episodes: int = option(104, low=1)
-    pretrain_updates: int = option(260, low=0)
-    finetune_calls: int = option(300, low=0)
-    joint: bool = option(False)
-    td_lambda: float = option(0.0, low=0.0, high=1.0)
-    q_lambda: bool = option(False)
-    minibatches: int | Literal["auto"] = option("auto", low=1, choices=("auto",))
-    compile: bool = option(False)
+    layout: str | Mapping[str, Any] = option(
+        "auto", "which features are which entity; auto takes it from the environment",
+        choices=LAYOUTS, block="{entities: [{kind: ally, count: 2, width: 5}, …]}",
+    )  # fmt: skip
+    group_width: int = option(
+        3, "size of a token where the layout is flat", unit="features", low=1, used_by="flat"
+    )
+    trunk: str = option(
+        "entity", "fc (the host's RNN agent) | entity (invariant pooling, equivariant attack values)",
+        choices=TRUNKS,
+    )  # fmt: skip
+    masker: MaskerOptions = group(MaskerOptions)
+    autoencoder: AutoencoderOptions = group(AutoencoderOptions)
+    view: ViewOptions = group(ViewOptions)
+    team: TeamOptions = group(TeamOptions)
+    targets: TargetOptions = group(TargetOptions)
+    minibatches: int | Literal["auto"] = option(
+        "auto", "made of one sampled batch; auto is one for every 32 episodes",
+        unit="SGD steps", low=1, choices=("auto",),
+    )  # fmt: skip
+    compile: bool = option(
+        False, "compile the acting step at its first use (CPU; needs a C++ compiler, takes 10 to 30 s)"
+    )
 
     @classmethod
     def from_block(cls, block: object) -> LimConfig:
         """Read a ``lim:`` block.
 
         Raises:
-            LimaskError: the block is no mapping, a key is unknown, or a value has the wrong type or is out
-                of range; the message names the key, the value, what is allowed and the nearest valid name.
+            LimaskError: the block or a group is no mapping, a key is unknown or an old spelling, or a value
+                has the wrong type or is out of range; the message names the key, the value, what is allowed
+                and the nearest valid name.
         """
         if not isinstance(block, Mapping):
             raise LimaskError(
                 f"lim={block!r}: expected a block of options, as in limask's config/algs/qmix_lim.yaml"
             )
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        for key in block:
-            if key not in fields:
-                raise LimaskError(
-                    f"lim.{key} is no option{nearest(key, fields)} (known: {', '.join(fields)})"
-                )
-        values = {key: checked(fields[key], value) for key, value in block.items()}
-        return cls(**values)
+        config: LimConfig = _read(cls, block, "")
+        return config
+
+    def value(self, name: str) -> object:
+        """The option of that dotted name, as ``masker.ratio``."""
+        found: object = self
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
 
     def check_unused(self, values: Mapping[str, object], why: str, remedy: str = "") -> None:
         """Refuse options that the autoencoder has no use for, but for the one value of each.
+
+        Args:
+            values: by dotted name.
+            why: there is no use for them.
+            remedy: another way out than that value.
 
         Raises:
             LimaskError: names the option and what to set instead.
         """
         for name, value in values.items():
-            if (given := getattr(self, name)) != value:
+            if (given := self.value(name)) != value:
                 raise LimaskError(
-                    f"lim.{name}={given!r} with lim.autoencoder={self.autoencoder!r}, {why}; set "
+                    f"lim.{name}={given!r} with lim.autoencoder.name={self.autoencoder.name!r}, {why}; set "
                     f"lim.{name}={value!r}{remedy}"
                 )
 
     def on_layout(self, kinds: frozenset[str]) -> LimConfig:
-        """The config with ``autoencoder: auto`` decided for a layout with these kinds of entities."""
-        if self.autoencoder != AUTO:
+        """The config with ``autoencoder.name: auto`` decided for a layout with these kinds of entities."""
+        if self.autoencoder.name != AUTO:
             return self
-        return dataclasses.replace(self, autoencoder="belief" if kinds else "entity")
+        name = "belief" if kinds else "entity"
+        return dataclasses.replace(self, autoencoder=dataclasses.replace(self.autoencoder, name=name))
 
     def n_minibatches(self, batch_size: int) -> int:
         """SGD steps for a sampled batch of ``batch_size`` episodes.
@@ -177,8 +279,95 @@ class LimConfig:
         return steps
 
 
-def checked(field: dataclasses.Field[Any], value: Any) -> Any:
-    """``value`` in the type of an option's field.
+#: Options that had other names before they were grouped.
+RENAMED = {
+    "mask_ratio": "masker.ratio",
+    "mask_span": "masker.span",
+    "keep_at_least": "masker.keep_at_least",
+    "random_until": "masker.random_until",
+    "random_anneal": "masker.random_anneal",
+    "random_finish": "masker.random_finish",
+    "credit": "masker.credit",
+    "decoder_dim": "autoencoder.width",
+    "decoder_lr": "autoencoder.lr",
+    "lambda_rec": "autoencoder.weight",
+    "balance": "autoencoder.balance",
+    "rec_warmup": "autoencoder.warmup",
+    "rec_targets": "autoencoder.targets",
+    "rec_share": "autoencoder.share",
+    "rec_latent": "autoencoder.latent",
+    "rec_weights": "autoencoder.saliency_weights",
+    "detach_trunk": "autoencoder.detach_trunk",
+    "use_inference": "autoencoder.use_inference",
+    "lambda_aug": "view.weight",
+    "window": "team.window",
+    "pretrain_episodes": "team.pretrain_episodes",
+    "pretrain_updates": "team.pretrain_updates",
+    "finetune_calls": "team.finetune_calls",
+    "joint": "team.joint",
+    "td_lambda": "targets.td_lambda",
+    "q_lambda": "targets.q_lambda",
+}
+
+
+def migrated(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``lim:`` block that was written before options were grouped, as it is written now."""
+    new: dict[str, Any] = {}
+    for key, value in block.items():
+        is_name = key in ("masker", "autoencoder") and not isinstance(value, Mapping)
+        name = f"{key}.name" if is_name else RENAMED.get(key, key)
+        first, _, inner = name.partition(".")
+        if inner:
+            new.setdefault(first, {})[inner] = value
+        elif isinstance(value, Mapping) and isinstance(new.get(first), dict):
+            new[first] |= value
+        else:
+            new[first] = value
+    return new
+
+
+def fields(options: type[Any] = LimConfig, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """All options with their dotted names, those of a group where the group stands."""
+    for field in dataclasses.fields(options):
+        if "group" in field.metadata:
+            yield from fields(field.metadata["group"], f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field
+
+
+def _read(options: type[Any], block: Mapping[str, Any], prefix: str) -> Any:
+    """An instance of a dataclass of options, whose dotted names begin with ``prefix``."""
+    own = {field.name: field for field in dataclasses.fields(options)}
+    values = {}
+    for key, value in block.items():
+        name = f"{prefix}{key}"
+        if key not in own:
+            raise _unknown(name)
+        if (inner := own[key].metadata.get("group")) is None:
+            values[key] = checked(name, own[key], value)
+        elif isinstance(value, Mapping):
+            values[key] = _read(inner, value, f"{name}.")
+        else:
+            hint = f"; set lim.{name}.name={value!r}" if hasattr(inner, "name") else ""
+            raise LimaskError(f"lim.{name}={value!r}: expected a block of options{hint}")
+    return options(**values)
+
+
+def _unknown(name: str) -> LimaskError:
+    if name in RENAMED:
+        return LimaskError(f"lim.{name} is lim.{RENAMED[name]} now")
+    group, _, inner = name.rpartition(".")
+    known = [known for known, _ in fields()]
+    # Among those of its group, where it stands in one: what they have in common makes nothing near.
+    peers = {peer.rpartition(".")[2]: peer for peer in known if not group or peer.startswith(f"{group}.")}
+    peers |= {} if group else {field.name: field.name for field in dataclasses.fields(LimConfig)}
+    close = difflib.get_close_matches(inner, peers, n=1, cutoff=0.5)
+    hint = f"; did you mean 'lim.{peers[close[0]]}'?" if close else ""
+    return LimaskError(f"lim.{name} is no option{hint} (known: {', '.join(known)})")
+
+
+def checked(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
+    """``value`` in the type of the field of the option ``name``.
 
     Raises:
         LimaskError: the value is not allowed; the message names the key and what is.
@@ -194,7 +383,7 @@ def checked(field: dataclasses.Field[Any], value: Any) -> Any:
     is_number = is_number and math.isfinite(value)
     is_right = is_number and _is_inside(value, allowed) if bool not in types else isinstance(value, bool)
     if not is_right:
-        raise not_allowed(field.name, value, _expected(types, allowed), choices)
+        raise not_allowed(name, value, expected(field), choices)
     return float(value) if float in types else value
 
 
@@ -206,7 +395,6 @@ def not_allowed(name: str, value: object, expected: str, choices: Iterable[str] 
 
 #: Annotation of a field → what a YAML value may be.
 _TYPES: dict[str, tuple[type, ...]] = {"str": (), "bool": (bool,), "int": (int,), "float": (float, int)}
-
 
 _BOUNDS = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
 
@@ -220,6 +408,15 @@ def _is_inside(value: float, allowed: Mapping[str, Any]) -> bool:
     )
 
 
+def expected(field: dataclasses.Field[Any]) -> str:
+    """In words what an option may be."""
+    return _expected(_TYPES[str(field.type).split(" ")[0]], field.metadata)
+
+
+def _bounds(allowed: Mapping[str, Any]) -> str:
+    return " and ".join(f"{word} {allowed[key]}" for key, word in _BOUNDS.items() if key in allowed)
+
+
 def _expected(types: tuple[type, ...], allowed: Mapping[str, Any]) -> str:
     choices = ", ".join(allowed.get("choices", ()))
     if not types:
@@ -227,5 +424,4 @@ def _expected(types: tuple[type, ...], allowed: Mapping[str, Any]) -> str:
     if bool in types:
         return "True or False"
     number = "a number such as 0.0005" if float in types else "an integer"
-    bounds = " and ".join(f"{word} {allowed[key]}" for key, word in _BOUNDS.items() if key in allowed)
-    return f"{number} {bounds}" + (f" or {choices}" if choices else "")
+    return f"{number} {_bounds(allowed)}" + (f" or {choices}" if choices else "")

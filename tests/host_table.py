@@ -50,9 +50,9 @@ ONE_BATTLE = ("runner=episode", "batch_size_run=1")
 #: They learn from the episodes just played.
 ON_POLICY = ("batch_size=10", "buffer_size=10")
 #: What is inferred reaches the agent while these short trainings last.
-LET_IN = ("lim.rec_warmup=200",)
+LET_IN = ("lim.autoencoder.warmup=200",)
 #: MA²E is pretrained, and acts, while they last.
-PRETRAINED = ("lim.pretrain_episodes=16", "lim.pretrain_updates=10")
+PRETRAINED = ("lim.team.pretrain_episodes=16", "lim.team.pretrain_updates=10")
 ALL_BUT_OLD = frozenset({ZOO, "epymarl", "epymarl_v1"})
 ALGORITHMS = [
     Case("qmix (stock)", "qmix", ONE_BATTLE),

@@ -19,9 +19,9 @@ ALGORITHMS = ("mappo_lim", "ippo_lim", "maa2c_lim", "qplex_lim")
 
 #: A trunk as the host's, and either no autoencoder or one that does not reach the agent.
 ARMS: dict[str, dict[str, Any]] = {
-    "none": {"trunk": "fc", "autoencoder": "none", "masker": "none", "lambda_rec": 0.0},
-    "idle": {"trunk": "fc", "autoencoder": "entity", "masker": "none", "lambda_rec": 0.0},
-    "taught": {"trunk": "fc", "autoencoder": "entity", "masker": "none", "lambda_rec": 0.1},
+    "none": {"trunk": "fc", "autoencoder": {"name": "none", "weight": 0.0}, "masker": {"name": "none"}},
+    "idle": {"trunk": "fc", "autoencoder": {"name": "entity", "weight": 0.0}, "masker": {"name": "none"}},
+    "taught": {"trunk": "fc", "autoencoder": {"name": "entity", "weight": 0.1}, "masker": {"name": "none"}},
 }
 
 

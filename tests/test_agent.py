@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import options_parts
 import pytest
 import torch
 from torch import nn
 
 from limask.acting.agent import LimAgent
-from limask.config import LimConfig
 from limask.layouts import Layout, TokenGroup, flat_layout, smac_layout_of
 from limask.learning.targets import lambda_returns
 from limask.networks import gru
@@ -47,7 +47,9 @@ def make_agent(
         "has_agent_id": True,
         "is_recurrent": True,
     }
-    config = LimConfig(trunk=trunk, masker="none", autoencoder=autoencoder)
+    config = options_parts.config(
+        {"trunk": trunk, "masker": {"name": "none"}, "autoencoder": {"name": autoencoder}}
+    )
     return LimAgent(AgentSpec(**(options | changes)), config, layout).double()  # type: ignore[arg-type]
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import host_parts
+import options_parts
 import pytest
 import torch
 
 from limask import layouts, masking
 from limask.autoencoder import options
-from limask.config import LimConfig
 from limask.errors import LimaskError
+from limask.experiments.nested import flat, merged
 from limask.hosts import Host
 from limask.layouts import Layout, TokenGroup, flat_layout, tokens
 from limask.masking import REGISTRY, MaskView, hidden_tokens
@@ -20,20 +21,25 @@ from limask.networks.packing import Packing
 
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 LATE = 10**6  # environment steps after which informed masks have taken over
-TEAM = {"trunk": "fc", "autoencoder": "team", "mask_ratio": 0.0, "joint": True, "pretrain_updates": 1}
+TEAM = {
+    "trunk": "fc",
+    "autoencoder": {"name": "team"},
+    "masker": {"ratio": 0.0},
+    "team": {"joint": True, "pretrain_updates": 1},
+}
 
 MASKERS = list(REGISTRY)
 AGENT_MASKERS = [name for name, masker in REGISTRY.items() if masker.hides == "agents"]
 
 #: Every masker with the autoencoder ``entity``, and the other ways to reconstruct.
 ARMS: dict[str, dict[str, Any]] = {
-    **{masker: {"masker": masker} for masker in MASKERS},
-    "team targets": {"rec_targets": "team"},
-    "state targets": {"rec_targets": "state"},
-    "latent": {"rec_latent": True, "rec_targets": "team"},
-    "inference": {"use_inference": True},
-    "belief": {"autoencoder": "belief", "rec_targets": "team"},
-    **{f"team {masker}": TEAM | {"masker": masker} for masker in AGENT_MASKERS},
+    **{masker: {"masker": {"name": masker}} for masker in MASKERS},
+    "team targets": {"autoencoder": {"targets": "team"}},
+    "state targets": {"autoencoder": {"targets": "state"}},
+    "latent": {"autoencoder": {"latent": True, "targets": "team"}},
+    "inference": {"autoencoder": {"use_inference": True}},
+    "belief": {"autoencoder": {"name": "belief", "targets": "team"}},
+    **{f"team {masker}": merged(TEAM, {"masker": {"name": masker}}) for masker in AGENT_MASKERS},
 }
 
 
@@ -129,7 +135,7 @@ def masks(name: str, ratio: float) -> torch.Tensor:
     signals = [torch.rand(size, generator=draw) for size in (shape[:3], shape, shape)]
     obs, ones = torch.rand((*shape[:3], layout.obs_size), generator=draw), torch.ones(shape, dtype=torch.bool)
     view = MaskView(obs, ones, ones[..., 0, 0], LATE, *signals)
-    masker = masking.build(LimConfig(masker=name, mask_ratio=ratio), layout)
+    masker = masking.build(options_parts.config({"masker": {"name": name, "ratio": ratio}}), layout)
     return hidden_tokens(masker, view, tokens.hideable(layout), torch.Generator().manual_seed(0))
 
 
@@ -145,8 +151,8 @@ def test_ratio_0_hides_nothing_and_nearly_1_nearly_all(name: str) -> None:
 @pytest.mark.parametrize("name", MASKERS)
 def test_ratio_1_is_an_error(name: str) -> None:
     """Nothing would be left to infer from."""
-    with pytest.raises(LimaskError, match=r"lim\.mask_ratio=1\.0 .*below 1\.0"):
-        options.read_options({"masker": name, "mask_ratio": 1.0})
+    with pytest.raises(LimaskError, match=r"lim\.masker\.ratio=1\.0 .*below 1\.0"):
+        options.read_options({"masker": {"name": name, "ratio": 1.0}})
 
 
 # -- a team of one, and layouts that do not serve ----------------------------------------------------
@@ -164,7 +170,7 @@ def test_a_team_of_one_has_nobody_to_hide(host: Host, name: str, monkeypatch: py
     alone = Layout("smax", groups)
     monkeypatch.setitem(layouts.REGISTRY, "smax", lambda env_args: alone)
     args = host_parts.make_args(
-        host, "qmix_entity_lim", env="smax", n_actions=8, n_agents=1, lim={"masker": name}
+        host, "qmix_entity_lim", env="smax", n_actions=8, n_agents=1, lim={"masker": {"name": name}}
     )
     learner = host_parts.make_learner(host, args, alone.obs_size)
     learner.train(host_parts.make_batch(host, args, 8, 0, alone.obs_size), LATE, 0)
@@ -175,41 +181,48 @@ def test_a_team_of_one_has_nobody_to_hide(host: Host, name: str, monkeypatch: py
 
 @pytest.mark.parametrize("name", AGENT_MASKERS)
 def test_a_team_of_one_is_refused_by_autoencoder_team(host: Host, name: str) -> None:
-    args = host_parts.make_args(host, "qmix_li_ma2e", n_agents=1, lim={"masker": name, "layout": "flat"})
+    args = host_parts.make_args(
+        host, "qmix_li_ma2e", n_agents=1, lim={"masker": {"name": name}, "layout": "flat"}
+    )
     with pytest.raises(LimaskError, match="with a team of 1 agent: there is nobody to infer"):
         host_parts.make_learner(host, args, OBS)
 
 
 @pytest.mark.parametrize("name", [*AGENT_MASKERS, "coordination"])
 def test_maskers_of_teammates_need_to_know_teammates(name: str) -> None:
-    config = options.read_options({"masker": name})
+    config = options.read_options({"masker": {"name": name}})
     with pytest.raises(
-        LimaskError, match=rf"lim\.masker='{name}' on layout 'flat'.*set lim\.masker='random'"
+        LimaskError, match=rf"lim\.masker\.name='{name}' on layout 'flat'.*set lim\.masker\.name='random'"
     ):
         options.resolve(config, "gymma", {}, flat_layout(12, 3).obs_size)
 
 
 @pytest.mark.parametrize("name", [name for name in MASKERS if name not in AGENT_MASKERS])
 def test_maskers_of_tokens_are_refused_by_autoencoder_team(name: str) -> None:
-    with pytest.raises(LimaskError, match=rf"lim\.masker='{name}' with lim\.autoencoder='team'"):
-        options.read_options(TEAM | {"masker": name})
+    with pytest.raises(LimaskError, match=rf"lim\.masker\.name='{name}' with lim\.autoencoder\.name='team'"):
+        options.read_options(merged(TEAM, {"masker": {"name": name}}))
 
 
 @pytest.mark.parametrize("name", [name for name in MASKERS if name != "none"])
 def test_no_masker_goes_without_an_autoencoder(name: str) -> None:
-    with pytest.raises(LimaskError, match=rf"lim\.masker='{name}' with lim\.autoencoder='none'"):
-        options.read_options({"masker": name, "autoencoder": "none", "lambda_rec": 0})
+    with pytest.raises(LimaskError, match=rf"lim\.masker\.name='{name}' with lim\.autoencoder\.name='none'"):
+        options.read_options({"masker": {"name": name}, "autoencoder": {"name": "none", "weight": 0}})
 
 
 @pytest.mark.parametrize(
     "lim",
-    [{"rec_targets": "team"}, {"autoencoder": "belief"}, {"use_inference": True}, {"rec_latent": True}],
-    ids=lambda lim: next(iter(lim)),
+    [
+        {"autoencoder": {"targets": "team"}},
+        {"autoencoder": {"name": "belief"}},
+        {"autoencoder": {"use_inference": True}},
+        {"autoencoder": {"latent": True}},
+    ],
+    ids=lambda lim: next(iter(flat(lim))),
 )
 def test_layouts_without_entities_are_refused_by_name(lim: dict[str, Any]) -> None:
-    key, value = next(iter(lim.items()))
+    ((key, value),) = flat(lim).items()
     with pytest.raises(LimaskError, match=rf"lim\.{key}={value!r} on layout 'flat'.*set lim\.{key}="):
-        options.resolve(options.read_options(lim), "gymma", {}, 12)
+        options.resolve(options.read_options(merged(options_parts.PLAIN, lim)), "gymma", {}, 12)
 
 
 # -- checkpoints of other runs -----------------------------------------------------------------------
@@ -218,11 +231,11 @@ def test_layouts_without_entities_are_refused_by_name(lim: dict[str, Any]) -> No
 @pytest.mark.parametrize("name", MASKERS)
 def test_checkpoint_of_another_masker_is_refused(host: Host, name: str, tmp_path: Path) -> None:
     """And its own is taken."""
-    make_learner(host, lim={"masker": name}).save_models(str(tmp_path))
-    make_learner(host, lim={"masker": name}).load_models(str(tmp_path))
+    make_learner(host, lim={"masker": {"name": name}}).save_models(str(tmp_path))
+    make_learner(host, lim={"masker": {"name": name}}).load_models(str(tmp_path))
     other = "random" if name != "random" else "adversarial"
-    learner = make_learner(host, lim={"masker": other})
-    assert_refused(learner, tmp_path, f"lim.masker={name!r}, and this run has lim.masker={other!r}")
+    learner = make_learner(host, lim={"masker": {"name": other}})
+    assert_refused(learner, tmp_path, f"lim.masker.name={name!r}, and this run has lim.masker.name={other!r}")
 
 
 @pytest.mark.parametrize(
@@ -230,20 +243,36 @@ def test_checkpoint_of_another_masker_is_refused(host: Host, name: str, tmp_path
     [
         ({"trunk": "fc"}, {}, "the agent's fc1.embed.ally.weight"),
         ({}, {"trunk": "fc"}, "lim.trunk='fc'"),
-        ({"use_inference": True}, {}, "lim.use_inference=True, and this run has lim.use_inference=False"),
-        ({}, {"use_inference": True}, "lim.use_inference=False, and this run has lim.use_inference=True"),
-        ({"rec_latent": True}, {}, "lim.rec_latent=True, and this run has lim.rec_latent=False"),
         (
-            {"autoencoder": "belief"},
+            {"autoencoder": {"use_inference": True}},
             {},
-            "lim.autoencoder='belief', and this run has lim.autoencoder='entity'",
+            "lim.autoencoder.use_inference=True, and this run has lim.autoencoder.use_inference=False",
         ),
         (
             {},
-            {"autoencoder": "belief"},
-            "lim.autoencoder='entity', and this run has lim.autoencoder='belief'",
+            {"autoencoder": {"use_inference": True}},
+            "lim.autoencoder.use_inference=False, and this run has lim.autoencoder.use_inference=True",
         ),
-        ({"autoencoder": "belief"}, {"autoencoder": "belief", "trunk": "fc"}, "lim.trunk='fc'"),
+        (
+            {"autoencoder": {"latent": True}},
+            {},
+            "lim.autoencoder.latent=True, and this run has lim.autoencoder.latent=False",
+        ),
+        (
+            {"autoencoder": {"name": "belief"}},
+            {},
+            "lim.autoencoder.name='belief', and this run has lim.autoencoder.name='entity'",
+        ),
+        (
+            {},
+            {"autoencoder": {"name": "belief"}},
+            "lim.autoencoder.name='entity', and this run has lim.autoencoder.name='belief'",
+        ),
+        (
+            {"autoencoder": {"name": "belief"}},
+            {"autoencoder": {"name": "belief"}, "trunk": "fc"},
+            "lim.trunk='fc'",
+        ),
     ],
 )
 def test_checkpoint_of_another_agent_is_refused(
@@ -259,7 +288,11 @@ def test_checkpoint_of_another_agent_is_refused(
         ("qmix_fc", "qmix_entity", "lim.trunk='entity'"),
         ("qmix_entity", "qmix_fc", "lim.trunk='fc'"),
         ("qmix_fc_lim", "qmix_entity", "lim.trunk='entity'"),
-        ("qmix_lim", "qmix_entity", "lim.autoencoder='belief', and this run has lim.autoencoder='none'"),
+        (
+            "qmix_lim",
+            "qmix_entity",
+            "lim.autoencoder.name='belief', and this run has lim.autoencoder.name='none'",
+        ),
     ],
 )
 def test_checkpoint_of_another_trunk_is_refused_by_the_plain_learner(

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from checkout_parts import make_checkout, write_masker
 
-from limask import cli, resources
+from limask import cli, masking, resources
 from limask.errors import LimaskError
 from limask.experiments.campaign import folder as campaign_folder
 from limask.experiments.campaign.check import check_campaign
@@ -146,7 +146,10 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 
 def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
-    arms = {"a": {"config": "qmix"}, "b": {"config": "qmix", "overrides": {"lim": {"masker": "none"}}}}
+    arms = {
+        "a": {"config": "qmix"},
+        "b": {"config": "qmix", "overrides": {"lim": {"masker": {"name": "none"}}}},
+    }
     overrides = {"lr": 0.3, "label": "5", "mixer": None}
     campaign = Campaign.from_block(block(arms=arms, overrides=overrides))
     ids = ["a/easy/seed_3", "b/easy/seed_3", "a/easy/seed_4", "b/easy/seed_4"]
@@ -155,7 +158,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
     head = f"-m limask run --host {host} --results out --config=qmix --env-config=fake with".split()
     options = "t_max=1000 test_interval=500 seed=3 env_args.level=2 lr=0.3".split()
     # Text that sacred would read as a number is quoted.
-    assert command == [sys.executable, *head, *options, "label='5'", "mixer=None", "lim.masker=none"]
+    assert command == [sys.executable, *head, *options, "label='5'", "mixer=None", "lim.masker.name=none"]
     assert Campaign.from_block(json.loads(json.dumps(campaign.to_block()))) == campaign
 
     logged = Campaign.from_block(block(sinks=["tensorboard"]))
@@ -217,7 +220,7 @@ def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
             {"arms": {"x": {"config": "qmix", "overrides": {"seed": 1}}}},
             "set it in the campaign's own 'seeds'",
         ),
-        ({"overrides": {"lim.masker": "none"}}, "'lim.masker' is no option: write `lim:"),
+        ({"overrides": {"lim.masker.name": "none"}}, "'lim.masker.name' is no option: write `lim:"),
         ({"overrides": {"lr": float("nan")}}, "overrides.lr is nan: expected a number"),
         ({"host": "nowhere"}, "host: expected pymarlzooplus or a checkout; .*nowhere does not exist"),
         ({"thresholds": [80]}, "thresholds: 80 is no win rate"),
@@ -270,21 +273,26 @@ def test_limask_block_and_map_are_checked_against_the_environment() -> None:
     ):
         check_campaign(Campaign.from_block(given))
     given["environments"].pop("2s3z")
-    given["arms"]["qmix_lim"]["overrides"] = {"lim": {"masker": "randon"}}
-    with pytest.raises(LimaskError, match="arms.qmix_lim on environments.3m: lim.masker='randon'"):
+    given["arms"]["qmix_lim"]["overrides"] = {"lim": {"masker": {"name": "randon"}}}
+    with pytest.raises(LimaskError, match="arms.qmix_lim on environments.3m: lim.masker.name='randon'"):
         check_campaign(Campaign.from_block(given))
 
 
-def test_maskers_of_the_checkout_and_maps_in_its_modules(block: Callable[..., Given], tmp_path: Path) -> None:
+def test_maskers_of_the_checkout_and_maps_in_its_modules(
+    block: Callable[..., Given], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """A user's own masker is known, and PyMARL3's maps of SMAC are not looked for in another package."""
+    request.addfinalizer(lambda: masking.REGISTRY.pop("hide_enemies"))
+    for name in ("modules.maskers.enemies", "modules.maskers", "modules"):
+        request.addfinalizer(lambda name=name: sys.modules.pop(name, None))
     root = make_checkout(tmp_path / "own", "pymarl3")
     write_masker(root)
     folder = root / "src/config"
     (folder / "default.yaml").write_text("# cpu_inference\n{env_args: {}, batch_size: 8, seed: 1}\n")
     (folder / "envs/fake.yaml").write_text("{env: sc2, env_args: {map_name: 3m, level: 1}}\n")
-    (folder / "algs/qmix.yaml").write_text("{lim: {masker: hide_enemies}, lr: 0.1}\n")
+    (folder / "algs/qmix.yaml").write_text("{lim: {masker: {name: hide_enemies}}, lr: 0.1}\n")
     check_campaign(Campaign.from_block(block(host=str(root))))
-    (folder / "algs/qmix.yaml").write_text("{lim: {masker: hide_enemys}, lr: 0.1}\n")
+    (folder / "algs/qmix.yaml").write_text("{lim: {masker: {name: hide_enemys}}, lr: 0.1}\n")
     with pytest.raises(LimaskError, match="did you mean 'hide_enemies'"):
         check_campaign(Campaign.from_block(block(host=str(root))))
 

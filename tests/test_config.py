@@ -6,18 +6,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import options_parts
 import pytest
 import yaml
 
 from limask import layouts, masking, resources
 from limask.autoencoder.options import check_layout, read_options
-from limask.config import LAYOUTS, LimConfig
+from limask.config import LAYOUTS, RENAMED, LimConfig, fields, migrated
 from limask.errors import LimaskError
+from limask.experiments.nested import flat, merged
 
 ALGS = resources.config_dir() / "algs"
 ARMS = ("qmix_fc", "qmix_entity", "qmix_fc_lim", "qmix_entity_lim", "qmix_lim")
 MASKERS = tuple(masking.REGISTRY)
-OPTIONS = [field.name for field in dataclasses.fields(LimConfig)]
+OPTIONS = [name for name, _ in fields()]
 
 # Key, refused value, and what the message has to say beside the key and the value.
 REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
@@ -30,61 +32,61 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("group_width", True, ("integer", "at least 1")),
     ("trunk", "entty", ("fc, entity", "did you mean 'entity'")),
     ("trunk", ["fc"], ("fc, entity",)),
-    ("autoencoder", "entities", ("none, entity, team, belief", "did you mean 'entity'")),
-    ("autoencoder", None, ("none, entity, team, belief",)),
-    ("masker", "randon", (*MASKERS, "did you mean 'random'")),
-    ("masker", "random-agent", (*MASKERS, "did you mean 'random_agent'")),
-    ("masker", None, MASKERS),
-    ("masker", False, MASKERS),
-    ("mask_ratio", 1.0, ("number", "at least 0.0", "below 1.0")),
-    ("mask_ratio", 1, ("number", "at least 0.0", "below 1.0")),
-    ("mask_ratio", -0.01, ("number", "at least 0.0", "below 1.0")),
-    ("mask_ratio", "0.5", ("number", "at least 0.0", "below 1.0")),
-    ("mask_ratio", float("nan"), ("number", "at least 0.0", "below 1.0")),
-    ("mask_span", 0, ("integer", "at least 1")),
-    ("random_until", -1, ("integer", "at least 0")),
-    ("random_until", 1e4, ("integer", "at least 0")),
-    ("random_anneal", -1, ("integer", "at least 0")),
-    ("random_finish", 1.1, ("number", "at least 0.0", "at most 1.0")),
-    ("credit", "mixd", ("local, mixed", "did you mean 'mixed'")),
-    ("balance", "grad", ("fixed, gradient",)),
-    ("rec_warmup", -1, ("integer", "at least 0")),
-    ("rec_weights", "saliency", ("True or False",)),
-    ("rec_targets", "teams", ("own, team, state, auto", "did you mean 'team'")),
-    ("rec_latent", 1, ("True or False",)),
-    ("use_inference", "yes", ("True or False",)),
-    ("lambda_aug", -0.1, ("number", "at least 0.0")),
-    ("keep_at_least", 0, ("integer", "at least 1")),
-    ("keep_at_least", 1.5, ("integer", "at least 1")),
-    ("lambda_rec", -0.1, ("number", "at least 0.0")),
-    ("lambda_rec", None, ("number", "at least 0.0")),
-    ("lambda_rec", True, ("number", "at least 0.0")),
-    ("lambda_rec", float("nan"), ("number", "at least 0.0")),
-    ("lambda_rec", float("inf"), ("number",)),
-    ("rec_share", 0, ("number", "above 0.0", "at most 1.0")),
-    ("rec_share", 1.1, ("number", "above 0.0", "at most 1.0")),
-    ("rec_share", True, ("number",)),
-    ("detach_trunk", 1, ("True or False",)),
-    ("detach_trunk", "true", ("True or False",)),
-    ("detach_trunk", None, ("True or False",)),
-    ("decoder_dim", 0, ("integer", "at least 1")),
-    ("decoder_dim", "64", ("integer", "at least 1")),
-    ("decoder_lr", 0, ("number", "above 0")),
-    ("decoder_lr", -1e-4, ("number", "above 0")),
-    ("decoder_lr", float("nan"), ("number", "above 0")),
-    ("decoder_lr", float("inf"), ("number",)),
-    ("window", 0, ("integer", "at least 1")),
-    ("window", 2.5, ("integer", "at least 1")),
-    ("pretrain_episodes", 0, ("integer", "at least 1")),
-    ("pretrain_updates", -1, ("integer", "at least 0")),
-    ("finetune_calls", -1, ("integer", "at least 0")),
-    ("finetune_calls", "always", ("integer", "at least 0")),
-    ("joint", 1, ("True or False",)),
-    ("td_lambda", 1.01, ("number", "at least 0.0", "at most 1.0")),
-    ("td_lambda", -0.01, ("number", "at least 0.0", "at most 1.0")),
-    ("td_lambda", False, ("number", "at least 0.0", "at most 1.0")),
-    ("q_lambda", 0, ("True or False",)),
-    ("q_lambda", "true", ("True or False",)),
+    ("autoencoder.name", "entities", ("none, entity, team, belief", "did you mean 'entity'")),
+    ("autoencoder.name", None, ("none, entity, team, belief",)),
+    ("masker.name", "randon", (*MASKERS, "did you mean 'random'")),
+    ("masker.name", "random-agent", (*MASKERS, "did you mean 'random_agent'")),
+    ("masker.name", None, MASKERS),
+    ("masker.name", False, MASKERS),
+    ("masker.ratio", 1.0, ("number", "at least 0.0", "below 1.0")),
+    ("masker.ratio", 1, ("number", "at least 0.0", "below 1.0")),
+    ("masker.ratio", -0.01, ("number", "at least 0.0", "below 1.0")),
+    ("masker.ratio", "0.5", ("number", "at least 0.0", "below 1.0")),
+    ("masker.ratio", float("nan"), ("number", "at least 0.0", "below 1.0")),
+    ("masker.span", 0, ("integer", "at least 1")),
+    ("masker.random_until", -1, ("integer", "at least 0")),
+    ("masker.random_until", 1e4, ("integer", "at least 0")),
+    ("masker.random_anneal", -1, ("integer", "at least 0")),
+    ("masker.random_finish", 1.1, ("number", "at least 0.0", "at most 1.0")),
+    ("masker.credit", "mixd", ("local, mixed", "did you mean 'mixed'")),
+    ("autoencoder.balance", "grad", ("fixed, gradient",)),
+    ("autoencoder.warmup", -1, ("integer", "at least 0")),
+    ("autoencoder.saliency_weights", "saliency", ("True or False",)),
+    ("autoencoder.targets", "teams", ("own, team, state, auto", "did you mean 'team'")),
+    ("autoencoder.latent", 1, ("True or False",)),
+    ("autoencoder.use_inference", "yes", ("True or False",)),
+    ("view.weight", -0.1, ("number", "at least 0.0")),
+    ("masker.keep_at_least", 0, ("integer", "at least 1")),
+    ("masker.keep_at_least", 1.5, ("integer", "at least 1")),
+    ("autoencoder.weight", -0.1, ("number", "at least 0.0")),
+    ("autoencoder.weight", None, ("number", "at least 0.0")),
+    ("autoencoder.weight", True, ("number", "at least 0.0")),
+    ("autoencoder.weight", float("nan"), ("number", "at least 0.0")),
+    ("autoencoder.weight", float("inf"), ("number",)),
+    ("autoencoder.share", 0, ("number", "above 0.0", "at most 1.0")),
+    ("autoencoder.share", 1.1, ("number", "above 0.0", "at most 1.0")),
+    ("autoencoder.share", True, ("number",)),
+    ("autoencoder.detach_trunk", 1, ("True or False",)),
+    ("autoencoder.detach_trunk", "true", ("True or False",)),
+    ("autoencoder.detach_trunk", None, ("True or False",)),
+    ("autoencoder.width", 0, ("integer", "at least 1")),
+    ("autoencoder.width", "64", ("integer", "at least 1")),
+    ("autoencoder.lr", 0, ("number", "above 0")),
+    ("autoencoder.lr", -1e-4, ("number", "above 0")),
+    ("autoencoder.lr", float("nan"), ("number", "above 0")),
+    ("autoencoder.lr", float("inf"), ("number",)),
+    ("team.window", 0, ("integer", "at least 1")),
+    ("team.window", 2.5, ("integer", "at least 1")),
+    ("team.pretrain_episodes", 0, ("integer", "at least 1")),
+    ("team.pretrain_updates", -1, ("integer", "at least 0")),
+    ("team.finetune_calls", -1, ("integer", "at least 0")),
+    ("team.finetune_calls", "always", ("integer", "at least 0")),
+    ("team.joint", 1, ("True or False",)),
+    ("targets.td_lambda", 1.01, ("number", "at least 0.0", "at most 1.0")),
+    ("targets.td_lambda", -0.01, ("number", "at least 0.0", "at most 1.0")),
+    ("targets.td_lambda", False, ("number", "at least 0.0", "at most 1.0")),
+    ("targets.q_lambda", 0, ("True or False",)),
+    ("targets.q_lambda", "true", ("True or False",)),
     ("minibatches", 0, ("integer", "at least 1", "auto")),
     ("minibatches", 2.0, ("integer", "at least 1", "auto")),
     ("minibatches", True, ("integer", "at least 1", "auto")),
@@ -100,49 +102,49 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("group_width", 1, 1),
     ("trunk", "fc", "fc"),
     ("trunk", "entity", "entity"),
-    ("autoencoder", "entity", "entity"),
-    ("autoencoder", "belief", "belief"),
-    *(("masker", name, name) for name in MASKERS),
-    ("mask_ratio", 0.0, 0.0),
-    ("mask_ratio", 0, 0.0),
-    ("mask_ratio", 0.999, 0.999),
-    ("mask_span", 1, 1),
-    ("random_until", 0, 0),
-    ("random_anneal", 0, 0),
-    ("random_finish", 0, 0.0),
-    ("random_finish", 1, 1.0),
-    ("credit", "local", "local"),
-    ("credit", "mixed", "mixed"),
-    ("balance", "fixed", "fixed"),
-    ("balance", "gradient", "gradient"),
-    ("rec_warmup", 0, 0),
-    ("rec_weights", True, True),
-    ("rec_targets", "own", "own"),
-    ("rec_targets", "team", "team"),
-    ("rec_targets", "state", "state"),
-    ("rec_targets", "auto", "auto"),
-    ("rec_latent", True, True),
-    ("use_inference", True, True),
-    ("lambda_aug", 0, 0.0),
-    ("lambda_aug", 2, 2.0),
-    ("keep_at_least", 1, 1),
-    ("lambda_rec", 0, 0.0),
-    ("lambda_rec", 2, 2.0),
-    ("rec_share", 1, 1.0),
-    ("rec_share", 0.01, 0.01),
-    ("detach_trunk", True, True),
-    ("detach_trunk", False, False),
-    ("decoder_dim", 1, 1),
-    ("decoder_lr", 1e-9, 1e-9),
-    ("decoder_lr", 1, 1.0),
-    ("window", 1, 1),
-    ("pretrain_episodes", 1, 1),
-    ("pretrain_updates", 0, 0),
-    ("finetune_calls", 0, 0),
-    ("joint", True, True),
-    ("q_lambda", True, True),
-    ("td_lambda", 0, 0.0),
-    ("td_lambda", 1, 1.0),
+    ("autoencoder.name", "entity", "entity"),
+    ("autoencoder.name", "belief", "belief"),
+    *(("masker.name", name, name) for name in MASKERS),
+    ("masker.ratio", 0.0, 0.0),
+    ("masker.ratio", 0, 0.0),
+    ("masker.ratio", 0.999, 0.999),
+    ("masker.span", 1, 1),
+    ("masker.random_until", 0, 0),
+    ("masker.random_anneal", 0, 0),
+    ("masker.random_finish", 0, 0.0),
+    ("masker.random_finish", 1, 1.0),
+    ("masker.credit", "local", "local"),
+    ("masker.credit", "mixed", "mixed"),
+    ("autoencoder.balance", "fixed", "fixed"),
+    ("autoencoder.balance", "gradient", "gradient"),
+    ("autoencoder.warmup", 0, 0),
+    ("autoencoder.saliency_weights", True, True),
+    ("autoencoder.targets", "own", "own"),
+    ("autoencoder.targets", "team", "team"),
+    ("autoencoder.targets", "state", "state"),
+    ("autoencoder.targets", "auto", "auto"),
+    ("autoencoder.latent", True, True),
+    ("autoencoder.use_inference", True, True),
+    ("view.weight", 0, 0.0),
+    ("view.weight", 2, 2.0),
+    ("masker.keep_at_least", 1, 1),
+    ("autoencoder.weight", 0, 0.0),
+    ("autoencoder.weight", 2, 2.0),
+    ("autoencoder.share", 1, 1.0),
+    ("autoencoder.share", 0.01, 0.01),
+    ("autoencoder.detach_trunk", True, True),
+    ("autoencoder.detach_trunk", False, False),
+    ("autoencoder.width", 1, 1),
+    ("autoencoder.lr", 1e-9, 1e-9),
+    ("autoencoder.lr", 1, 1.0),
+    ("team.window", 1, 1),
+    ("team.pretrain_episodes", 1, 1),
+    ("team.pretrain_updates", 0, 0),
+    ("team.finetune_calls", 0, 0),
+    ("team.joint", True, True),
+    ("targets.q_lambda", True, True),
+    ("targets.td_lambda", 0, 0.0),
+    ("targets.td_lambda", 1, 1.0),
     ("minibatches", 1, 1),
     ("minibatches", "auto", "auto"),
     ("compile", True, True),
@@ -156,6 +158,17 @@ def refusal(block: object) -> str:
     return str(caught.value)
 
 
+def of(name: str, value: object) -> dict[str, Any]:
+    """The block that sets the option of this dotted name."""
+    first, _, inner = name.partition(".")
+    return {first: {inner: value} if inner else value}
+
+
+def plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Options laid over those of the plainest autoencoder."""
+    return merged(options_parts.PLAIN, options)
+
+
 # --- one option -----------------------------------------------------------------------
 
 
@@ -164,7 +177,7 @@ def test_refusal_names_key_value_and_what_is_allowed(
     key: str, value: object, allowed: tuple[str, ...]
 ) -> None:
     """A run that fails at start-up must say which line of the YAML to change, and to what."""
-    message = refusal({key: value})
+    message = refusal(of(key, value))
     assert f"lim.{key}={value!r}" in message
     for words in allowed:
         assert words in message
@@ -174,29 +187,30 @@ def test_refusal_names_key_value_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
     [
-        ("decoder_dim", "64", "str"),
-        ("detach_trunk", "true", "str"),
-        ("detach_trunk", 1, "int"),
-        ("mask_ratio", True, "bool"),
+        ("autoencoder.width", "64", "str"),
+        ("autoencoder.detach_trunk", "true", "str"),
+        ("autoencoder.detach_trunk", 1, "int"),
+        ("masker.ratio", True, "bool"),
         ("group_width", 3.0, "float"),
-        ("masker", None, "NoneType"),
+        ("masker.name", None, "NoneType"),
     ],
 )
 def test_refusal_names_the_type_where_that_is_wrong(key: str, value: object, kind: str) -> None:
     """`'64'` and `64` look alike in a YAML."""
-    assert f"({kind})" in refusal({key: value})
+    assert f"({kind})" in refusal(of(key, value))
 
 
 def test_refusal_does_not_guess_wildly() -> None:
     """A hint that is no near miss would only lead astray."""
-    assert "did you mean" not in refusal({"masker": "xyzzy"})
+    assert "did you mean" not in refusal({"masker": {"name": "xyzzy"}})
     assert "did you mean" not in refusal({"xyzzy": 1})
 
 
 @pytest.mark.parametrize(("key", "value", "stored"), ACCEPTED)
 def test_edges_are_accepted(key: str, value: object, stored: object) -> None:
     """Bounds are inclusive or exclusive as documented; an int is a number, and is stored as a float."""
-    read = getattr(read_options({key: value}), key)
+    config = read_options(plain(of(key, value)))
+    read = config.value(key)
     assert read == stored
     assert type(read) is type(stored)
 
@@ -210,17 +224,17 @@ def test_tables_cover_every_option() -> None:
 @pytest.mark.parametrize(
     ("key", "nearest"),
     [
-        ("maskr", "masker"),
-        ("lambda_reg", "lambda_rec"),
-        ("keep_atleast", "keep_at_least"),
+        ("masker.rato", "masker.ratio"),
+        ("autoencoder.wieght", "autoencoder.weight"),
+        ("masker.keep_atleast", "masker.keep_at_least"),
         ("Trunk", "trunk"),
     ],
 )
 def test_unknown_key_names_the_nearest_and_all_known(key: str, nearest: str) -> None:
     """A misspelt key must not silently leave a default in force."""
-    message = refusal({key: 1})
+    message = refusal(of(key, 1))
     assert f"lim.{key} " in message
-    assert f"did you mean {nearest!r}?" in message
+    assert f"did you mean 'lim.{nearest}'?" in message
     assert all(name in message for name in OPTIONS)
 
 
@@ -245,13 +259,40 @@ def test_empty_block_is_the_defaults() -> None:
 def test_config_is_frozen() -> None:
     """Nothing may change an option in the middle of a run."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        LimConfig().masker = "none"  # type: ignore[misc]
+        LimConfig().masker.name = "none"  # type: ignore[misc]
 
 
-def test_every_option_is_documented() -> None:
-    """The dataclass's docstring is the reference of the options."""
-    assert LimConfig.__doc__ is not None
-    assert [name for name in OPTIONS if f"{name}: " not in LimConfig.__doc__] == []
+def test_every_option_says_what_it_is() -> None:
+    """And who uses it: the YAMLs' comments and the page on options are written from that."""
+    for name, field in fields():
+        assert len(field.metadata["meaning"]) > 20, name
+        assert field.metadata["used_by"], name
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_old_spellings_are_refused_with_the_new_name(old: str, new: str) -> None:
+    assert refusal({old: 1}) == f"lim.{old} is lim.{new} now"
+    assert new in OPTIONS
+
+
+@pytest.mark.parametrize("group", ["masker", "autoencoder"])
+def test_a_name_where_a_group_stands_is_refused_with_the_option_that_takes_it(group: str) -> None:
+    message = refusal({group: "random"})
+    assert message == f"lim.{group}='random': expected a block of options; set lim.{group}.name='random'"
+
+
+def test_blocks_of_before_options_were_grouped_can_still_be_read() -> None:
+    """As runs that were trained then hold them."""
+    old = {
+        "masker": "td_ema",
+        "mask_ratio": 0.3,
+        "autoencoder": "entity",
+        "rec_targets": "own",
+        "trunk": "fc",
+    }
+    new = {"masker": {"name": "td_ema", "ratio": 0.3}, "autoencoder": {"name": "entity", "targets": "own"}}
+    assert migrated(old) == new | {"trunk": "fc"}
+    assert migrated(migrated(old)) == migrated(old)
 
 
 # --- combinations ---------------------------------------------------------------------
@@ -259,91 +300,128 @@ def test_every_option_is_documented() -> None:
 
 def test_mask_without_autoencoder_is_refused() -> None:
     """Nothing would use the mask: the run would be a plain QMIX under another name."""
-    message = refusal({"autoencoder": "none", "masker": "random", "lambda_rec": 0})
-    assert "lim.masker='random'" in message
-    assert "lim.autoencoder='none'" in message
+    message = refusal({"autoencoder": {"name": "none", "weight": 0}, "masker": {"name": "random"}})
+    assert "lim.masker.name='random'" in message
+    assert "lim.autoencoder.name='none'" in message
 
 
 def test_reconstruction_weight_without_autoencoder_is_refused() -> None:
     """There is nothing to reconstruct."""
-    message = refusal({"autoencoder": "none", "masker": "none", "lambda_rec": 0.1})
-    assert "lim.lambda_rec=0.1" in message
-    assert "lim.autoencoder='none'" in message
+    message = refusal({"autoencoder": {"name": "none", "weight": 0.1}, "masker": {"name": "none"}})
+    assert "lim.autoencoder.weight=0.1" in message
+    assert "lim.autoencoder.name='none'" in message
 
 
 @pytest.mark.parametrize(
     "block",
     [
-        {"autoencoder": "none", "masker": "none", "lambda_rec": 0},
-        {"autoencoder": "entity", "masker": "none", "lambda_rec": 0.1},
-        {"autoencoder": "entity", "masker": "random", "lambda_rec": 0},
+        {"autoencoder": {"name": "none", "weight": 0}, "masker": {"name": "none"}},
+        {"autoencoder": {"name": "entity", "weight": 0.1}, "masker": {"name": "none"}},
+        {"autoencoder": {"name": "entity", "weight": 0}, "masker": {"name": "random"}},
     ],
 )
 def test_control_arms_are_accepted(block: dict[str, Any]) -> None:
     """The plain learner, the plain autoencoder, and the masked one that only watches."""
-    read_options(block)
+    read_options(plain(block))
 
 
-TEAM: dict[str, Any] = {"autoencoder": "team", "trunk": "fc", "masker": "random_agent", "mask_ratio": 0}
+NONE: dict[str, Any] = plain({"autoencoder": {"name": "none", "weight": 0}, "masker": {"name": "none"}})
+TEAM: dict[str, Any] = plain(
+    {
+        "autoencoder": {"name": "team"},
+        "trunk": "fc",
+        "masker": {"name": "random_agent", "ratio": 0},
+    }
+)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"masker": "random"}, ("lim.masker='random'", "random_agent", "td_threshold")),
-        ({"masker": "none"}, ("lim.masker='none'", "random_agent")),
-        ({"masker": "td_threshold"}, ("lim.masker='td_threshold'", "lim.joint=False", "set lim.joint=True")),
+        ({"masker": {"name": "random"}}, ("lim.masker.name='random'", "random_agent", "td_threshold")),
+        ({"masker": {"name": "none"}}, ("lim.masker.name='none'", "random_agent")),
+        (
+            {"masker": {"name": "td_threshold"}},
+            ("lim.masker.name='td_threshold'", "lim.team.joint=False", "set lim.team.joint=True"),
+        ),
         ({"trunk": "entity"}, ("lim.trunk='entity'", "set lim.trunk='fc'")),
-        ({"mask_ratio": 0.5}, ("lim.mask_ratio=0.5", "set lim.mask_ratio=0.0")),
-        ({"lambda_aug": 0.1}, ("lim.lambda_aug=0.1", "set lim.lambda_aug=0.0")),
-        ({"balance": "gradient"}, ("lim.balance='gradient'", "set lim.balance='fixed'")),
-        ({"detach_trunk": True}, ("lim.detach_trunk=True", "set lim.detach_trunk=False")),
+        ({"masker": {"ratio": 0.5}}, ("lim.masker.ratio=0.5", "set lim.masker.ratio=0.0")),
+        ({"view": {"weight": 0.1}}, ("lim.view.weight=0.1", "set lim.view.weight=0.0")),
+        (
+            {"autoencoder": {"balance": "gradient"}},
+            ("lim.autoencoder.balance='gradient'", "set lim.autoencoder.balance='fixed'"),
+        ),
+        (
+            {"autoencoder": {"detach_trunk": True}},
+            ("lim.autoencoder.detach_trunk=True", "set lim.autoencoder.detach_trunk=False"),
+        ),
     ],
 )
 def test_what_autoencoder_team_has_no_use_for_is_refused(
     options: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     """An option that changes nothing must not look as if it did."""
-    message = refusal(TEAM | options)
-    assert "lim.autoencoder='team'" in message or "lim.joint=False" in message
+    message = refusal(merged(TEAM, options))
+    assert "lim.autoencoder.name='team'" in message or "lim.team.joint=False" in message
     assert all(word in message for word in words)
 
 
-@pytest.mark.parametrize("options", [{}, {"joint": True}, {"joint": True, "masker": "td_ema"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"team": {"joint": True}}, {"team": {"joint": True}, "masker": {"name": "td_ema"}}]
+)
 def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> None:
     """Its tokens are agents: no layout has to know teammates."""
-    check_layout(read_options(TEAM | options), "flat", frozenset())
+    check_layout(read_options(merged(TEAM, options)), "flat", frozenset())
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rec_targets": "team", "rec_weights": True}, ("lim.rec_weights=True", "lim.rec_targets='team'")),
-        ({"rec_targets": "state", "rec_weights": True}, ("lim.rec_weights=True", "lim.rec_targets='state'")),
-        ({"rec_latent": True, "trunk": "fc"}, ("lim.rec_latent=True", "lim.trunk='fc'")),
-        ({"rec_latent": True, "use_inference": True}, ("lim.rec_latent=True", "lim.use_inference=True")),
-        ({"use_inference": True, "lambda_rec": 0}, ("lim.use_inference=True", "lim.lambda_rec=0")),
-        ({"autoencoder": "belief", "lambda_rec": 0}, ("lim.autoencoder='belief'", "lim.lambda_rec=0")),
+        (
+            {"autoencoder": {"targets": "team", "saliency_weights": True}},
+            ("lim.autoencoder.saliency_weights=True", "lim.autoencoder.targets='team'"),
+        ),
+        (
+            {"autoencoder": {"targets": "state", "saliency_weights": True}},
+            ("lim.autoencoder.saliency_weights=True", "lim.autoencoder.targets='state'"),
+        ),
+        ({"autoencoder": {"latent": True}, "trunk": "fc"}, ("lim.autoencoder.latent=True", "lim.trunk='fc'")),
+        (
+            {"autoencoder": {"latent": True, "use_inference": True}},
+            ("lim.autoencoder.latent=True", "lim.autoencoder.use_inference=True"),
+        ),
+        (
+            {"autoencoder": {"use_inference": True, "weight": 0}},
+            ("lim.autoencoder.use_inference=True", "lim.autoencoder.weight=0"),
+        ),
+        (
+            {"autoencoder": {"name": "belief", "weight": 0}},
+            ("lim.autoencoder.name='belief'", "lim.autoencoder.weight=0"),
+        ),
         *(
-            ({"autoencoder": "belief", key: value}, (f"lim.{key}={value!r}", "lim.autoencoder='belief'"))
+            (
+                merged({"autoencoder": {"name": "belief"}}, of(key, value)),
+                (f"lim.{key}={value!r}", "lim.autoencoder.name='belief'"),
+            )
             for key, value in {
-                "lambda_aug": 0.5,
-                "balance": "gradient",
-                "detach_trunk": True,
-                "rec_latent": True,
-                "use_inference": True,
+                "view.weight": 0.5,
+                "autoencoder.balance": "gradient",
+                "autoencoder.detach_trunk": True,
+                "autoencoder.latent": True,
+                "autoencoder.use_inference": True,
             }.items()
         ),
         *(
             (
-                {"autoencoder": "none", "masker": "none", "lambda_rec": 0, key: value},
-                (f"lim.{key}={value!r}", "lim.autoencoder='none'"),
+                merged(block, of(key, value)),
+                (f"lim.{key}={value!r}", f"lim.autoencoder.name={block['autoencoder']['name']!r}"),
             )
-            for key, value in {"rec_targets": "team", "rec_latent": True, "use_inference": True}.items()
-        ),
-        *(
-            (TEAM | {key: value}, (f"lim.{key}={value!r}", "lim.autoencoder='team'"))
-            for key, value in {"rec_targets": "team", "rec_latent": True, "use_inference": True}.items()
+            for block in (NONE, TEAM)
+            for key, value in {
+                "autoencoder.targets": "team",
+                "autoencoder.latent": True,
+                "autoencoder.use_inference": True,
+            }.items()
         ),
     ],
 )
@@ -351,28 +429,36 @@ def test_what_is_reconstructed_and_used_has_to_go_together(
     options: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     """Each refusal names both options: one of them would do nothing, or act on what never learns."""
-    message = refusal(options)
+    message = refusal(plain(options))
     assert all(word in message for word in words)
 
 
 @pytest.mark.parametrize(
     ("options", "kinds", "remedy"),
     [
-        ({"rec_targets": "team"}, frozenset({"ally", "enemy"}), "set lim.rec_targets='own'"),
-        ({"rec_targets": "state"}, frozenset({"ally", "enemy"}), "the global state holds of units; set"),
-        ({"autoencoder": "belief"}, frozenset(), "set lim.autoencoder='entity'"),
-        ({"use_inference": True}, frozenset(), "set lim.use_inference=False"),
-        ({"rec_latent": True}, frozenset(), "set lim.rec_latent=False"),
+        (
+            {"autoencoder": {"targets": "team"}},
+            frozenset({"ally", "enemy"}),
+            "set lim.autoencoder.targets='own'",
+        ),
+        (
+            {"autoencoder": {"targets": "state"}},
+            frozenset({"ally", "enemy"}),
+            "the global state holds of units; set",
+        ),
+        ({"autoencoder": {"name": "belief"}}, frozenset(), "set lim.autoencoder.name='entity'"),
+        ({"autoencoder": {"use_inference": True}}, frozenset(), "set lim.autoencoder.use_inference=False"),
+        ({"autoencoder": {"latent": True}}, frozenset(), "set lim.autoencoder.latent=False"),
     ],
 )
 def test_layout_that_cannot_carry_targets_or_inferences_is_refused(
     options: dict[str, Any], kinds: frozenset[str], remedy: str
 ) -> None:
     """By its name, and with the way out."""
-    config = read_options(options)
+    config = read_options(plain(options))
     with pytest.raises(LimaskError) as caught:
         check_layout(config, "lbf", kinds)
-    (key, value) = next(iter(options.items()))
+    ((key, value),) = flat(options).items()
     assert f"lim.{key}={value!r} on layout 'lbf'" in str(caught.value)
     assert remedy in str(caught.value)
     check_layout(config, "smax", frozenset({"ally", "enemy"}), targets=frozenset({"own", "team", "state"}))
@@ -382,22 +468,30 @@ BOTH = frozenset({"ally", "enemy"})
 
 
 def test_auto_is_a_belief_where_there_are_entities() -> None:
-    auto = read_options({"autoencoder": "auto", "rec_targets": "auto"})
-    assert [auto.on_layout(kinds).autoencoder for kinds in (BOTH, frozenset())] == ["belief", "entity"]
+    auto = read_options({"autoencoder": {"name": "auto", "targets": "auto"}})
+    assert [auto.on_layout(kinds).autoencoder.name for kinds in (BOTH, frozenset())] == ["belief", "entity"]
     check_layout(auto.on_layout(frozenset()), "flat", frozenset())
-    plain = read_options({"autoencoder": "none", "masker": "none", "lambda_rec": 0})
-    assert plain.on_layout(BOTH) is plain
-    assert "lim.autoencoder='auto'" in refusal({"autoencoder": "auto", "lambda_rec": 0})
-    assert "lim.autoencoder='auto'" in refusal({"autoencoder": "auto", "use_inference": True})
+    without = read_options(NONE)
+    assert without.on_layout(BOTH) is without
+    assert "lim.autoencoder.name='auto'" in refusal({"autoencoder": {"name": "auto", "weight": 0}})
+    assert "lim.autoencoder.name='auto'" in refusal({"autoencoder": {"name": "auto", "use_inference": True}})
 
 
 @pytest.mark.parametrize(
     ("options", "kinds", "remedy"),
     [
-        ({"trunk": "fc", "masker": "random"}, frozenset(), "lim.trunk='entity'"),
-        ({"trunk": "entity", "masker": "random_agent"}, frozenset(), "lim.masker='random'"),
-        ({"trunk": "entity", "masker": "random_agent"}, frozenset({"enemy"}), "lim.masker='random'"),
-        ({"trunk": "fc", "masker": "random_agent"}, frozenset({"enemy"}), "lim.masker='random'"),
+        ({"trunk": "fc", "masker": {"name": "random"}}, frozenset(), "lim.trunk='entity'"),
+        ({"trunk": "entity", "masker": {"name": "random_agent"}}, frozenset(), "lim.masker.name='random'"),
+        (
+            {"trunk": "entity", "masker": {"name": "random_agent"}},
+            frozenset({"enemy"}),
+            "lim.masker.name='random'",
+        ),
+        (
+            {"trunk": "fc", "masker": {"name": "random_agent"}},
+            frozenset({"enemy"}),
+            "lim.masker.name='random'",
+        ),
     ],
 )
 def test_layout_that_cannot_carry_the_masker_is_refused(
@@ -405,8 +499,8 @@ def test_layout_that_cannot_carry_the_masker_is_refused(
 ) -> None:
     """The message names the masker, the layout and the way out."""
     with pytest.raises(LimaskError) as caught:
-        check_layout(read_options(options), "lbf", kinds)
-    assert f"lim.masker={options['masker']!r}" in str(caught.value)
+        check_layout(read_options(plain(options)), "lbf", kinds)
+    assert f"lim.masker.name={options['masker']['name']!r}" in str(caught.value)
     assert "'lbf'" in str(caught.value)
     assert remedy in str(caught.value)
 
@@ -414,16 +508,16 @@ def test_layout_that_cannot_carry_the_masker_is_refused(
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
-        ({"trunk": "fc", "masker": "none"}, frozenset()),
-        ({"trunk": "entity", "masker": "random"}, frozenset()),
-        ({"trunk": "fc", "masker": "random"}, BOTH),
-        ({"trunk": "fc", "masker": "random_agent"}, BOTH),
-        ({"trunk": "entity", "masker": "random_agent"}, frozenset({"ally"})),
+        ({"trunk": "fc", "masker": {"name": "none"}}, frozenset()),
+        ({"trunk": "entity", "masker": {"name": "random"}}, frozenset()),
+        ({"trunk": "fc", "masker": {"name": "random"}}, BOTH),
+        ({"trunk": "fc", "masker": {"name": "random_agent"}}, BOTH),
+        ({"trunk": "entity", "masker": {"name": "random_agent"}}, frozenset({"ally"})),
     ],
 )
 def test_layout_that_can_carry_the_masker_is_accepted(options: dict[str, Any], kinds: frozenset[str]) -> None:
     """No more is refused than has to be."""
-    check_layout(read_options(options), "some layout", kinds)
+    check_layout(read_options(plain(options)), "some layout", kinds)
 
 
 # --- SGD steps of a batch -------------------------------------------------------------
@@ -477,25 +571,36 @@ def test_there_are_algorithms_with_a_block() -> None:
 def test_yaml_and_dataclass_agree(file: Path) -> None:
     """Every option stands in the YAML, so that no default is hidden, and its combination is allowed."""
     algorithm = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert sorted(algorithm["lim"]) == sorted(OPTIONS)
+    assert sorted(flat(algorithm["lim"])) == sorted(OPTIONS)
     config = read_options(algorithm["lim"])
     config.n_minibatches(algorithm["batch_size"])
     assert algorithm["name"] == file.stem
 
 
+def differing(block: dict[str, Any], reference: dict[str, Any]) -> set[str]:
+    """Dotted names of the options that are not the same in both."""
+    ours, theirs = flat(block), flat(reference)
+    return {name for name in ours if ours[name] != theirs[name]}
+
+
 #: What autoencoder ``belief`` learns from, when it is let in, how wide it is, and how fast it learns.
-OF_BELIEF = ("rec_targets", "rec_share", "rec_warmup", "decoder_dim", "decoder_lr")
+OF_BELIEF = {f"autoencoder.{name}" for name in ("targets", "share", "warmup", "width", "lr")}
 
 
 def test_arms_differ_in_the_trunk_and_the_autoencoder_alone() -> None:
     """Otherwise a difference between their curves says nothing about masking."""
     arms = {name: yaml.safe_load((ALGS / f"{name}.yaml").read_text()) for name in ARMS}
-    may_differ = {"trunk", "autoencoder", "masker", "mask_ratio", "lambda_rec", *OF_BELIEF}
+    may_differ = {
+        "trunk",
+        "autoencoder.name",
+        "autoencoder.weight",
+        "masker.name",
+        "masker.ratio",
+    } | OF_BELIEF
     reference = arms["qmix_fc"]
     for name, arm in arms.items():
         assert arm.pop("name") == name
-        differing = {key for key in arm["lim"] if arm["lim"][key] != reference["lim"][key]}
-        assert differing <= may_differ
+        assert differing(arm["lim"], reference["lim"]) <= may_differ
         assert arm | {"lim": None, "name": None} == reference | {"lim": None, "name": None}
 
 
@@ -505,15 +610,15 @@ def test_published_methods_differ_in_what_they_are_published_with() -> None:
     arms = {
         name: yaml.safe_load((ALGS / f"{name}.yaml").read_text()) for name in ("qmix_ma2e", "qmix_li_ma2e")
     }
-    method = {"autoencoder", "masker", "lambda_rec"}
-    joint = {"joint", "random_until", "random_anneal", "random_finish"}
+    method = {"autoencoder.name", "masker.name", "autoencoder.weight"}
+    joint = {"team.joint"} | {f"masker.random_{name}" for name in ("until", "anneal", "finish")}
     for name, may_differ in (("qmix_ma2e", method), ("qmix_li_ma2e", method | joint)):
         arm = arms[name]
-        assert {key for key in arm["lim"] if arm["lim"][key] != reference["lim"][key]} == may_differ
+        assert differing(arm["lim"], reference["lim"]) == may_differ
         above = {"name": name, "hidden_dim": 128, "rnn_hidden_dim": 128, "lim": None}
         assert arm | {"lim": None} == reference | above
-    assert arms["qmix_ma2e"]["lim"]["masker"] == "random_agent"
-    assert arms["qmix_li_ma2e"]["lim"]["masker"] == "td_threshold"
+    assert arms["qmix_ma2e"]["lim"]["masker"]["name"] == "random_agent"
+    assert arms["qmix_li_ma2e"]["lim"]["masker"]["name"] == "td_threshold"
 
 
 def test_vdn_and_iql_differ_from_qmix_in_the_mixer_alone() -> None:
@@ -539,5 +644,5 @@ def test_wrapped_learners_reconstruct_as_qmix_fc_lim_does(name: str) -> None:
     """They differ from it in the trunk, and in what their own loss decides."""
     reference = yaml.safe_load((ALGS / "qmix_fc_lim.yaml").read_text())["lim"]
     block = yaml.safe_load((ALGS / f"{name}.yaml").read_text())["lim"]
-    differing = {key for key in block if block[key] != reference[key]}
-    assert differing == {"trunk", "td_lambda"} | (set() if name == "qplex_lim" else {"minibatches"})
+    of_its_loss = {"targets.td_lambda"} | (set() if name == "qplex_lim" else {"minibatches"})
+    assert differing(block, reference) == {"trunk"} | of_its_loss

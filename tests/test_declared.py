@@ -104,9 +104,9 @@ def test_sums_that_do_not_agree_are_both_shown() -> None:
 
 def test_masker_of_teammates_needs_allies() -> None:
     block = changed(1, kind="player")
-    known_layout(read_options({"layout": BLOCK, "masker": "random_agent"}), "gymma", {})
+    known_layout(read_options({"layout": BLOCK, "masker": {"name": "random_agent"}}), "gymma", {})
     with pytest.raises(LimaskError, match="random_agent.*on layout 'declared'"):
-        known_layout(read_options({"layout": block, "masker": "random_agent"}), "gymma", {})
+        known_layout(read_options({"layout": block, "masker": {"name": "random_agent"}}), "gymma", {})
 
 
 # --- in a host -------------------------------------------------------------------------
@@ -141,7 +141,10 @@ def test_team_and_actions_that_do_not_agree_are_told(
 
 @pytest.mark.parametrize("masker", masking.REGISTRY)
 def test_every_masker_trains_on_a_declared_layout(host: Host, masker: str) -> None:
-    options = {"masker": masker, "rec_share": 1.0, "random_until": 0, "random_anneal": 0}
+    options = {
+        "masker": {"name": masker, "random_until": 0, "random_anneal": 0},
+        "autoencoder": {"share": 1.0},
+    }
     args = host_parts.make_args(host, "qmix_entity_lim", lim=options)
     args.lim["layout"] = BLOCK
     learner = host_parts.make_learner(host, args)

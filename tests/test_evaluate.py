@@ -381,7 +381,7 @@ def test_who_sees_everywhere_has_no_sight_range(host: Host, tmp_path: Path, name
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("lim", [{}, {"autoencoder": "entity", "use_inference": True}])
+@pytest.mark.parametrize("lim", [{}, {"autoencoder": {"name": "entity", "use_inference": True}}])
 def test_inferences_cannot_change_the_map(host: Host, tmp_path: Path, lim: dict[str, Any]) -> None:
     run = save_run(host, tmp_path / "run", "qmix_lim", lim=lim)
     with pytest.raises(LimaskError, match=r"infer of the units of their own map, .* cannot change to 8m"):

@@ -7,13 +7,14 @@ from typing import Any
 import gymnasium
 import host_parts
 import numpy as np
+import options_parts
 import pytest
 import torch
 
 from limask import masking
 from limask.acting.agent import LimAgent
 from limask.autoencoder.options import known_layout
-from limask.config import LimConfig
+from limask.config import LimConfig, MaskerOptions
 from limask.errors import LimaskError
 from limask.hosts import Host
 from limask.layouts import Layout, layout_name, lbf_layout, tokens
@@ -79,9 +80,11 @@ def test_ids_that_are_no_foraging_are_refused_where_it_is_named() -> None:
 
 @pytest.mark.parametrize("masker", ["random_agent", "coordination"])
 def test_maskers_of_teammates_need_to_know_who_is_who(masker: str) -> None:
-    config = LimConfig(masker=masker)
+    config = LimConfig(masker=MaskerOptions(name=masker))
     known_layout(config, "gymma", {"key": FAR})
-    with pytest.raises(LimaskError, match=f"lim.masker='{masker}' on layout 'lbf'.*lim.masker='random'"):
+    with pytest.raises(
+        LimaskError, match=f"lim.masker.name='{masker}' on layout 'lbf'.*lim.masker.name='random'"
+    ):
         known_layout(config, "gymma", {"key": NEAR})
 
 
@@ -170,7 +173,7 @@ def make_agent(key: str = NEAR) -> LimAgent:
     spec = AgentSpec(
         n_agents=3, n_actions=6, hidden_dim=8, has_last_action=True, has_agent_id=True, is_recurrent=True
     )
-    return LimAgent(spec, LimConfig(), lbf_layout({"key": key}))
+    return LimAgent(spec, options_parts.config({}), lbf_layout({"key": key}))
 
 
 def inputs_of(obs: torch.Tensor) -> torch.Tensor:
@@ -204,7 +207,8 @@ def host() -> Host:
     + [(FAR, name) for name in masking.REGISTRY if name not in ("none", "random")],
 )
 def test_every_masker_trains_on_foods_and_players(host: Host, key: str, masker: str) -> None:
-    options = {"masker": masker, "rec_share": 1.0, "rec_weights": True, "lambda_aug": 0.1, **AT_ONCE}
+    reconstruction = {"share": 1.0, "saliency_weights": True}
+    options = {"masker": {"name": masker} | AT_ONCE, "autoencoder": reconstruction, "view": {"weight": 0.1}}
     args = host_parts.make_args(host, "qmix_entity_lim", env_args={"key": key}, n_actions=6, lim=options)
     learner = host_parts.make_learner(host, args, 15)
     batch = host_parts.make_batch(host, args, 6, obs_size=15)
@@ -238,7 +242,7 @@ def test_saliency_is_of_what_stands_out_from_nothing_seen(host: Host) -> None:
         "qmix_entity_lim",
         env_args={"key": NEAR},
         n_actions=6,
-        lim={"masker": "value_saliency", "rec_share": 1.0, **AT_ONCE},
+        lim={"masker": {"name": "value_saliency"} | AT_ONCE, "autoencoder": {"share": 1.0}},
     )
     learner = host_parts.make_learner(host, args, 15)
     batch = host_parts.make_batch(host, args, 4, obs_size=15)

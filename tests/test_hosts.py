@@ -93,7 +93,7 @@ def test_pymarlzooplus_trains_saves_and_evaluates_the_same_policy_again(tmp_path
     """A user's first run: train, save, then evaluate the checkpoint twice through the host's own options."""
     command = [sys.executable, "-m", "limask", "run", "--host", "pymarlzooplus", "--config=qmix_lim"]
     command += ["--env-config=smax", "with", "seed=3", "test_nepisode=8", "env_args.map_name=3m"]
-    short = ["t_max=400", "batch_size=16", "lim.rec_warmup=0"]
+    short = ["t_max=400", "batch_size=16", "lim.autoencoder.warmup=0"]
     run([*command, *short, "save_model=True", "learner_log_interval=0"], tmp_path)
     trained = sacred_run(tmp_path / "results", "qmix_lim")
     for key in ("loss", "rec_loss", "mask_rate", "return_mean", "test_return_mean", "test_battle_won_mean"):
@@ -121,20 +121,20 @@ def test_pymarlzooplus_trains_saves_and_evaluates_the_same_policy_again(tmp_path
 
 def test_a_mistake_is_one_line_and_no_traceback_inside_the_hosts_loop(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "limask", "run", "--host", "pymarlzooplus", "--config=qmix_lim"]
-    command += ["--env-config=smax", "with", "lim.masker=randon"]
+    command += ["--env-config=smax", "with", "lim.masker.name=randon"]
     env = os.environ | {"PYTHONPATH": str(TESTS.parent)}
     done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True, timeout=200)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     line = done.stderr.strip().splitlines()[-1]
-    assert "lim.masker='randon'" in line
+    assert "lim.masker.name='randon'" in line
     assert "did you mean 'random'" in line
 
 
 # -- checkouts --------------------------------------------------------------------------------------------
 
 SHORT = ["with", "t_max=200", "batch_size=8", "buffer_size=50", "test_nepisode=8", "learner_log_interval=0"]
-SHORT += ["lim.rec_warmup=0"]
+SHORT += ["lim.autoencoder.warmup=0"]
 
 
 def copied(source: Path, tmp_path: Path) -> Path:
@@ -184,7 +184,7 @@ def test_masker_of_a_users_own_is_found_in_an_installed_checkout(source: Path, t
     checkout = copied(source, tmp_path)
     install(checkout, with_compat=True)
     checkout_parts.write_masker(checkout)
-    arguments = ["--config=qmix_lim", "--env-config=smax", *SHORT, "lim.masker=hide_enemies"]
+    arguments = ["--config=qmix_lim", "--env-config=smax", *SHORT, "lim.masker.name=hide_enemies"]
     by_itself = [sys.executable, "src/main.py"]
     through = [sys.executable, "-m", "limask", "run", "--compat", "--host", ".", "--results", "results"]
     for command in (by_itself, through):

@@ -11,6 +11,7 @@ import torch
 
 from limask.autoencoder import Truth
 from limask.errors import LimaskError
+from limask.experiments.nested import merged
 from limask.hosts import Host
 from limask.layouts import tokens
 from limask.layouts.teammates import known_from_teammates
@@ -18,18 +19,18 @@ from limask.networks.packing import Packing
 
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 W = 48  # of a belief
-BELIEF = {"autoencoder": "belief", "rec_targets": "team", "lambda_rec": 1.0}
+BELIEF = {"autoencoder": {"name": "belief", "targets": "team", "weight": 1.0}}
 
 #: Ways to reconstruct, by options of qmix_lim.
 MODES: dict[str, dict[str, Any]] = {
-    "team targets": {"rec_targets": "team"},
-    "state targets": {"rec_targets": "state"},
-    "latent": {"rec_latent": True},
-    "latent team targets": {"rec_latent": True, "rec_targets": "team"},
-    "inference": {"use_inference": True, "rec_targets": "team"},
-    "inference fc": {"use_inference": True, "trunk": "fc"},
+    "team targets": {"autoencoder": {"targets": "team"}},
+    "state targets": {"autoencoder": {"targets": "state"}},
+    "latent": {"autoencoder": {"latent": True}},
+    "latent team targets": {"autoencoder": {"latent": True, "targets": "team"}},
+    "inference": {"autoencoder": {"use_inference": True, "targets": "team"}},
+    "inference fc": {"autoencoder": {"use_inference": True}, "trunk": "fc"},
     "belief": BELIEF,
-    "belief fc": BELIEF | {"trunk": "fc", "rec_targets": "own"},
+    "belief fc": merged(BELIEF, {"trunk": "fc", "autoencoder": {"targets": "own"}}),
 }
 ACTING = [name for name in MODES if name.startswith(("inference", "belief"))]
 BESIDE = [name for name in MODES if not name.startswith("belief")]
@@ -96,22 +97,24 @@ def is_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> b
 
 @pytest.mark.parametrize("mode", MODES)
 def test_reconstruction_error_falls(host: Host, mode: str) -> None:
-    learner = make_learner(host, **MODES[mode] | {"decoder_lr": 0.01, "lambda_rec": 1.0, "rec_share": 1.0})
+    learner = make_learner(
+        host, **merged(MODES[mode], {"autoencoder": {"lr": 0.01, "weight": 1.0, "share": 1.0}})
+    )
     batch = make_batch(host, learner)
     for step in range(30):
         learner.train(batch, step, step)
     stats = learner.logger.stats
     assert all(torch.tensor(values).isfinite().all() for values in stats.values())
     assert sum(stats["rec_loss"][-5:]) < 0.9 * sum(stats["rec_loss"][:5])
-    assert ("rec_error_unseen" in stats) == (MODES[mode].get("rec_targets", "own") != "own")
+    assert ("rec_error_unseen" in stats) == (MODES[mode]["autoencoder"].get("targets", "own") != "own")
     assert min(stats["rec_grad_norm"]) > 0
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_td_gradients_are_bit_equal_with_and_without_the_reconstruction(host: Host, mode: str) -> None:
     """As λ_rec goes to 0; from a belief nothing ever reaches what Q-learning trains."""
-    small = {} if mode not in BESIDE else {"lambda_rec": 1e-9}
-    full, plain = (make_learner(host, **MODES[mode] | small) for _ in range(2))
+    small = {} if mode not in BESIDE else {"autoencoder": {"weight": 1e-9}}
+    full, plain = (make_learner(host, **merged(MODES[mode], small)) for _ in range(2))
     before = host_parts.record_td_gradients(full)
     plain.reconstruction = None
     for learner in (full, plain):
@@ -170,7 +173,10 @@ def test_checkpoint_restores_everything(host: Host, mode: str, tmp_path: Path) -
 
 
 def test_team_targets_add_what_teammates_see_and_hide_nothing_more(host: Host) -> None:
-    own, team = (make_learner(host, rec_targets=targets, mask_ratio=0.3) for targets in ("own", "team"))
+    own, team = (
+        make_learner(host, autoencoder={"targets": targets}, masker={"ratio": 0.3})
+        for targets in ("own", "team")
+    )
     _, inputs = packed(team, make_batch(host, team))
     obs, layout = inputs[..., :OBS], team.agent.layout
     is_visible = tokens.visibility(obs, layout)
@@ -217,7 +223,7 @@ def test_what_nobody_sees_is_no_target(host: Host, mode: str) -> None:
 
 
 def test_latent_targets_are_the_target_networks_embeddings(host: Host) -> None:
-    learner = make_learner(host, rec_latent=True)
+    learner = make_learner(host, autoencoder={"latent": True})
     _, inputs = packed(learner, make_batch(host, learner))
     asked: list[dict[str, torch.Tensor]] = []
     decoder = learner.reconstruction.autoencoder
@@ -234,7 +240,7 @@ def test_latent_targets_are_the_target_networks_embeddings(host: Host) -> None:
     batch = make_batch(host, learner)
     learner.train(batch, 0, 0)
     _, inputs = packed(learner, batch[:2])  # the share that is reconstructed
-    fresh = make_learner(host, rec_latent=True).target_mac.agent.fc1
+    fresh = make_learner(host, autoencoder={"latent": True}).target_mac.agent.fc1
     expected = fresh(inputs.flatten(0, 1)).entities
     assert asked[0].keys() == expected.keys() == {"ally", "enemy"}
     for kind, embedded in asked[0].items():
@@ -302,7 +308,7 @@ def test_until_the_warm_up_is_over_the_run_is_that_of_an_agent_that_infers_nothi
     host: Host, mode: str
 ) -> None:
     """The same seed gives the same weights and updates, while the autoencoder learns; then it is let in."""
-    learner = make_learner(host, **MODES[mode] | {"rec_warmup": 100})
+    learner = make_learner(host, **merged(MODES[mode], {"autoencoder": {"warmup": 100}}))
     plain = make_learner(host, "qmix_entity", trunk=MODES[mode].get("trunk", "entity"))
     began = weights(learner.reconstruction.autoencoder)
     for t_env in (0, 50, 99):
@@ -399,7 +405,7 @@ def test_target_networks_infer_as_the_agents_do(host: Host, mode: str, hard: boo
 
 
 def test_a_belief_has_a_state_of_its_own(host: Host) -> None:
-    learner = make_learner(host, **BELIEF, decoder_dim=W)
+    learner = make_learner(host, **merged(BELIEF, {"autoencoder": {"width": W}}))
     learner.mac.init_hidden(4)
     assert learner.mac.hidden_states.shape == (4, N, 64 + W)
     batch = make_batch(host, learner, 4)
@@ -417,5 +423,5 @@ def test_the_plain_learner_refuses_agents_that_act_on_inferences(
     host: Host, mode: str, tmp_path: Path
 ) -> None:
     make_learner(host, **MODES[mode]).save_models(str(tmp_path))
-    with pytest.raises(LimaskError, match=r"was written with lim\.autoencoder='(entity|belief)'"):
+    with pytest.raises(LimaskError, match=r"was written with lim\.autoencoder\.name='(entity|belief)'"):
         make_learner(host, "qmix_entity").load_models(str(tmp_path))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from limask import masking
-from limask.config import LimConfig
+from limask.config import LimConfig, MaskerOptions
 from limask.layouts import Layout, TokenGroup, tokens
 from limask.masking import REGISTRY, MaskView, hidden_tokens
 from limask.masking.mixture import random_share
@@ -59,7 +59,7 @@ def hidden_agents(masker: masking.Masker, at: MaskView, seed: int = 0) -> set[in
 
 def build(name: str, **options: Any) -> masking.Masker:
     """The masker by itself, without random masks."""
-    return masking.REGISTRY[name](LimConfig(masker=name, **options), LAYOUT)
+    return masking.REGISTRY[name](LimConfig(masker=MaskerOptions(name=name, **options)), LAYOUT)
 
 
 # --- whole agents, by TD error ----------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_a_team_of_one_has_nobody_to_hide() -> None:
         td_error=torch.ones(1, 2, 1),
     )
     layout = Layout("one", (TokenGroup("ally", 1, ("x", "y")), TokenGroup("enemy", 1, ("x", "y", "z"))))
-    masker = masking.REGISTRY["td_threshold"](LimConfig(masker="td_threshold"), layout)
+    masker = masking.REGISTRY["td_threshold"](LimConfig(masker=MaskerOptions(name="td_threshold")), layout)
     assert not masker.propose(at, torch.Generator()).any()
 
 
@@ -160,7 +160,7 @@ def test_value_saliency_hides_what_matters() -> None:
     saliency = torch.zeros(B, T, N, K)
     saliency[..., 3] = 1.0
     saliency[..., 5] = 5.0  # protected
-    masker = build("value_saliency", mask_ratio=0.2)
+    masker = build("value_saliency", ratio=0.2)
     at = view(saliency=saliency)
     is_hidden = hidden_tokens(masker, at, tokens.hideable(LAYOUT), torch.Generator().manual_seed(0))
     assert torch.equal(is_hidden[0], (torch.arange(K) == 3).expand(T, N, K))
@@ -169,7 +169,7 @@ def test_value_saliency_hides_what_matters() -> None:
 def test_coordination_scores_teammates_only() -> None:
     dependence = torch.zeros(B, T, N, K)
     dependence[..., 1], dependence[..., 4] = 1.0, 100.0
-    masker = build("coordination", mask_ratio=0.5)
+    masker = build("coordination", ratio=0.5)
     at = view(dependence=dependence)
     shares = torch.stack(
         [
@@ -182,7 +182,7 @@ def test_coordination_scores_teammates_only() -> None:
 
 
 def test_learning_progress_by_hand() -> None:
-    masker = build("learning_progress", mask_ratio=0.2)
+    masker = build("learning_progress", ratio=0.2)
     at = view()
     is_hidden = torch.ones(B, T, N, K, dtype=torch.bool)
     error = torch.ones(B, T, N, K)
@@ -207,7 +207,7 @@ def test_learning_progress_of_what_was_never_hidden_is_no_nan() -> None:
 
 
 def test_adversarial_comes_to_hide_what_is_hard_and_keeps_the_ratio() -> None:
-    masker = build("adversarial", mask_ratio=0.4)
+    masker = build("adversarial", ratio=0.4)
     at = view()
     obs = at.obs.clone()
     obs[..., 4:7] = -1.0  # the first enemy looks different from the others, and is hard
@@ -222,7 +222,7 @@ def test_adversarial_comes_to_hide_what_is_hard_and_keeps_the_ratio() -> None:
     masks = torch.stack([masker.propose(at, generator)[0] for _ in range(50)]).float().mean(dim=(0, 1, 2))
     assert masks[2] > 0.8 > first.max() + 0.1
     assert masks[:5].mean().item() == pytest.approx(0.4, abs=0.1)
-    restored = build("adversarial", mask_ratio=0.4)
+    restored = build("adversarial", ratio=0.4)
     restored.load_state_dict(masker.state_dict())
     assert torch.equal(restored.propose(at, torch.Generator()), masker.propose(at, torch.Generator()))
     assert chances.dtype == torch.bool
@@ -240,7 +240,7 @@ def test_tokens_stay_hidden_for_a_span(name: str) -> None:
     at = MaskView(
         torch.ones(50, 12, N, LAYOUT.obs_size), ones.bool(), ones[..., 0, 0].bool(), 0, None, ones, ones
     )
-    masker = build(name, mask_span=4, mask_ratio=0.5)
+    masker = build(name, span=4, ratio=0.5)
     is_hidden = hidden_tokens(masker, at, tokens.hideable(LAYOUT), torch.Generator().manual_seed(0))[..., :5]
     changes = (is_hidden[:, 1:] != is_hidden[:, :-1]).any(dim=(2, 3))
     # Changes are four steps apart, and begin at each of the four phases in some episode.
@@ -251,10 +251,10 @@ def test_tokens_stay_hidden_for_a_span(name: str) -> None:
 
 
 def test_share_of_random_masks_over_the_run() -> None:
-    config = LimConfig(random_until=100, random_anneal=200, random_finish=0.25)
+    config = LimConfig(masker=MaskerOptions(random_until=100, random_anneal=200, random_finish=0.25))
     shares = [random_share(config, t_env) for t_env in (0, 100, 200, 300, 10_000)]
     assert shares == pytest.approx([1.0, 1.0, 0.625, 0.25, 0.25])
-    at_once = LimConfig(random_until=100, random_anneal=0, random_finish=0.5)
+    at_once = LimConfig(masker=MaskerOptions(random_until=100, random_anneal=0, random_finish=0.5))
     assert [random_share(at_once, t_env) for t_env in (100, 101)] == [1.0, 0.5]
 
 
@@ -262,7 +262,7 @@ def test_share_of_random_masks_over_the_run() -> None:
 def test_informed_masks_begin_as_random_ones(name: str) -> None:
     """Nothing is asked for before the signals mean anything; then whole episodes are masked either way."""
     options = {"random_until": 100, "random_anneal": 0, "random_finish": 0.5}
-    masker = masking.build(LimConfig(masker=name, **options), LAYOUT)
+    masker = masking.build(LimConfig(masker=MaskerOptions(name=name, **options)), LAYOUT)
     assert masker.needs(100) == frozenset()
     assert masker.needs(101) == masking.REGISTRY[name].signals
     early = hidden_tokens(masker, view(t_env=100), tokens.hideable(LAYOUT), torch.Generator().manual_seed(0))
@@ -280,8 +280,8 @@ def test_informed_masks_begin_as_random_ones(name: str) -> None:
 
 
 def test_half_of_the_episodes_is_masked_at_random() -> None:
-    options = {"random_until": 0, "random_anneal": 0, "random_finish": 0.5, "mask_ratio": 0.0}
-    masker = masking.build(LimConfig(masker="td_threshold", **options), LAYOUT)
+    options = {"random_until": 0, "random_anneal": 0, "random_finish": 0.5, "ratio": 0.0}
+    masker = masking.build(LimConfig(masker=MaskerOptions(name="td_threshold", **options)), LAYOUT)
     n_episodes = 2000
     ones = torch.ones(n_episodes, 2, N, K, dtype=torch.bool)
     td_error = torch.tensor([5.0, 0.0, 0.0]).expand(n_episodes, 2, N)

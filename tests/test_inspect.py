@@ -17,12 +17,13 @@ from limask.cli import main
 from limask.experiments import hosted
 from limask.experiments.evaluation import inspection
 from limask.experiments.evaluation.inspection import DRAWS, Inspection, inspect
+from limask.experiments.nested import merged
 from limask.hosts import Host
 from limask.layouts import tokens
 
 N_AGENTS = 3  # on 3m
 ENV_ARGS = {"map_name": "3m", "seed": 1, "sight_range": 0.6}
-INFORMED = {"random_until": 0, "random_anneal": 0, "random_finish": 0.0}
+INFORMED: dict[str, Any] = {"masker": {"random_until": 0, "random_anneal": 0, "random_finish": 0.0}}
 NAMES = [
     ["ally 2", "ally 3", "enemy 1", "enemy 2", "enemy 3"],
     ["ally 1", "ally 3", "enemy 1", "enemy 2", "enemy 3"],
@@ -43,10 +44,14 @@ def run(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parents[3]
 
 
-def looked_at(host: Host, folder: Path, masker: str, **options: Any) -> Inspection:
+def looked_at(host: Host, folder: Path, masker: str, options: dict[str, Any]) -> Inspection:
     """An inspection of a run with ``masker``."""
     run = save_run(
-        host, folder / "run", "qmix_entity_lim", env_args=ENV_ARGS, lim={"masker": masker, **options}
+        host,
+        folder / "run",
+        "qmix_entity_lim",
+        env_args=ENV_ARGS,
+        lim=merged({"masker": {"name": masker}}, options),
     )
     return inspect(run, seed=3, output=folder / "out")
 
@@ -55,7 +60,7 @@ def looked_at(host: Host, folder: Path, masker: str, **options: Any) -> Inspecti
 def test_every_maskers_rates_and_errors_are_where_they_can_be(
     host: Host, tmp_path: Path, masker: str
 ) -> None:
-    seen = looked_at(host, tmp_path, masker, **INFORMED)
+    seen = looked_at(host, tmp_path, masker, INFORMED)
     n_steps = len(seen.is_alive)
     assert seen.is_visible.shape == seen.mask_rate.shape == seen.error.shape == (n_steps, N_AGENTS, 5)
     assert seen.names == NAMES
@@ -77,13 +82,17 @@ def test_every_maskers_rates_and_errors_are_where_they_can_be(
 
 
 @pytest.mark.parametrize(
-    "options", [{"rec_targets": "team", "use_inference": True}, {"rec_targets": "team", "rec_latent": True}]
+    "options",
+    [
+        {"autoencoder": {"targets": "team", "use_inference": True}},
+        {"autoencoder": {"targets": "team", "latent": True}},
+    ],
 )
 def test_errors_are_those_of_hidden_tokens_whatever_a_run_reconstructs(
     host: Host, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     """What only teammates see is not in the picture."""
-    seen = looked_at(host, tmp_path, "random", **options)
+    seen = looked_at(host, tmp_path, "random", options)
     assert torch.equal(~seen.error.isnan(), seen.mask_rate > 0)
     assert seen.error[seen.mask_rate > 0].isfinite().all()
 
@@ -97,7 +106,7 @@ def test_belief_reconstructs_what_is_hidden_and_what_is_not(host: Host, tmp_path
 
 
 def test_td_errors_hide_the_same_teammates_from_everybody_in_every_draw(host: Host, tmp_path: Path) -> None:
-    seen = looked_at(host, tmp_path, "td_threshold", **INFORMED)
+    seen = looked_at(host, tmp_path, "td_threshold", INFORMED)
     hidden: dict[str, set[float]] = {}
     for agent, names in enumerate(seen.names):
         for k, name in enumerate(names):
@@ -110,7 +119,7 @@ def test_td_errors_hide_the_same_teammates_from_everybody_in_every_draw(host: Ho
 
 def test_masks_are_random_before_the_informed_ones_begin(host: Host, tmp_path: Path) -> None:
     """The checkpoint is of step 1,000."""
-    seen = looked_at(host, tmp_path, "td_threshold", random_until=1000)
+    seen = looked_at(host, tmp_path, "td_threshold", {"masker": {"random_until": 1000}})
     rates = seen.mask_rate[..., :2][seen.is_visible[..., :2]]
     assert 0.1 < rates.min() <= rates.max() < 0.9
 
@@ -145,7 +154,7 @@ def test_errors_by_hand(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return watch(frozen, episode, is_won)
 
     monkeypatch.setattr(inspection, "_inspection", watching)
-    seen = looked_at(host, tmp_path, "none")
+    seen = looked_at(host, tmp_path, "none", {})
     expected = kept["errors"].masked_fill(~seen.is_visible, torch.nan)
     torch.testing.assert_close(seen.error, expected, equal_nan=True, atol=1e-5, rtol=1e-4)
 
@@ -189,7 +198,7 @@ def test_runs_that_cannot_be_inspected(
     fails(run, "--seed=-1: expected a number", "--seed", "-1")
     fails(tmp_path, "holds no run")
     for algorithm in ("qmix_entity", "qmix"):
-        fails(save_run(host, tmp_path / algorithm, algorithm), "was trained with lim.autoencoder=none")
+        fails(save_run(host, tmp_path / algorithm, algorithm), "was trained with lim.autoencoder.name=none")
     copy = tmp_path / "copy"
     shutil.copytree(run / "sacred/qmix_entity_lim/3m/1", copy)
     autoencoder = copy / "models/1000/autoencoder.th"

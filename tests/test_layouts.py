@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from limask.autoencoder.options import known_layout, resolve
-from limask.config import LimConfig
+from limask.config import LimConfig, MaskerOptions
 from limask.errors import LimaskError
 from limask.layouts import (
     SMAC_FLAGS,
@@ -758,8 +758,8 @@ def test_unknown_environment_gets_groups_of_features() -> None:
 
 def test_masker_that_the_layout_cannot_carry_is_refused() -> None:
     """Before an environment is started."""
-    with pytest.raises(LimaskError, match=r"lim\.masker='random_agent' on layout 'flat'"):
-        known_layout(LimConfig(masker="random_agent"), "gymma", {})
+    with pytest.raises(LimaskError, match=r"lim\.masker\.name='random_agent' on layout 'flat'"):
+        known_layout(LimConfig(masker=MaskerOptions(name="random_agent")), "gymma", {})
 
 
 @pytest.mark.parametrize("env_args", [{}, {"map_name": None}, {"map_name": ""}])

@@ -35,7 +35,10 @@ def smax_batch(host: Host, learner: Any, n_episodes: int = 32, seed: int = 0) ->
 
 
 def test_td_gradients_are_bit_equal_with_and_without_an_autoencoder(host: Host) -> None:
-    plain, full = smax_learner(host, lambda_rec=0.0), smax_learner(host, lambda_rec=1e-9)
+    plain, full = (
+        smax_learner(host, autoencoder={"weight": 0.0}),
+        smax_learner(host, autoencoder={"weight": 1e-9}),
+    )
     recorded = host_parts.record_td_gradients(full)
     plain.train(smax_batch(host, plain), 0, 0)
     full.train(smax_batch(host, full), 0, 0)
@@ -45,7 +48,7 @@ def test_td_gradients_are_bit_equal_with_and_without_an_autoencoder(host: Host) 
 
 
 def test_reconstruction_reaches_the_trunk_and_not_the_head(host: Host) -> None:
-    learner = smax_learner(host, lambda_rec=1.0)
+    learner = smax_learner(host, autoencoder={"weight": 1.0})
     recorded = host_parts.record_td_gradients(learner)
     learner.train(smax_batch(host, learner), 0, 0)
     names = [name for name, _ in learner.agent.named_parameters()]
@@ -62,7 +65,10 @@ def test_reconstruction_reaches_the_trunk_and_not_the_head(host: Host) -> None:
 
 
 def test_detached_trunk_receives_nothing_from_the_reconstruction(host: Host) -> None:
-    detached, plain = smax_learner(host, detach_trunk=True), smax_learner(host, lambda_rec=0.0)
+    detached, plain = (
+        smax_learner(host, autoencoder={"detach_trunk": True}),
+        smax_learner(host, autoencoder={"weight": 0.0}),
+    )
     before = copy.deepcopy(detached.reconstruction.autoencoder.state_dict())
     for learner in (detached, plain):
         learner.train(smax_batch(host, learner), 0, 0)
@@ -73,7 +79,7 @@ def test_detached_trunk_receives_nothing_from_the_reconstruction(host: Host) -> 
 
 
 def test_decoder_receives_no_gradient_of_the_td_loss(host: Host) -> None:
-    learner = smax_learner(host, lambda_rec=0.0)
+    learner = smax_learner(host, autoencoder={"weight": 0.0})
     learner.train(smax_batch(host, learner), 0, 0)
     assert all(p.grad is None for p in learner.reconstruction.autoencoder.parameters())
     ids = {id(p) for p in learner.params}
@@ -82,8 +88,7 @@ def test_decoder_receives_no_gradient_of_the_td_loss(host: Host) -> None:
 
 @pytest.mark.parametrize("masker", ["none", "random", "random_agent"])
 def test_reconstruction_error_falls_with_every_masker(host: Host, masker: str) -> None:
-    ratio = {"mask_ratio": 0.5} if masker == "random" else {}
-    learner = smax_learner(host, masker=masker, lambda_rec=1.0, decoder_lr=0.003, **ratio)
+    learner = smax_learner(host, masker={"name": masker}, autoencoder={"weight": 1.0, "lr": 0.003})
     batch = smax_batch(host, learner)
     for step in range(60):
         learner.train(batch, step, step)
@@ -134,7 +139,13 @@ def test_nan_stops_before_the_networks_change(host: Host) -> None:
     with pytest.raises(LimaskError) as caught:
         learner.train(batch, 1234, 0)
     message = str(caught.value)
-    for words in ("TD loss is nan", "t_env=1234", "SGD step 1", "none written", "masker='random'"):
+    for words in (
+        "TD loss is nan",
+        "t_env=1234",
+        "SGD step 1",
+        "none written",
+        "masker=MaskerOptions(name='random'",
+    ):
         assert words in message
     assert "\n" not in message
     assert all(torch.equal(a, b) for a, b in zip(before, learner.params, strict=True))
@@ -179,7 +190,7 @@ def test_standardised_returns_are_refused(host: Host) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"lim": {"maskr": "random"}}, "did you mean 'masker'"),
+        ({"lim": {"maskr": "random"}}, "did you mean 'lim.masker'"),
         ({"env": "smax", "env_args": {"map_name": "3n"}}, "did you mean '3m'"),
         ({"lim": {"trunk": "fc"}}, "lim.trunk='fc'"),
         ({"lim": {"minibatches": 300}, "batch_size": 256}, "lim.minibatches=300"),
@@ -202,7 +213,9 @@ def test_mistakes_are_found_before_an_environment_is_built(
 def test_q_lambda_corrects_each_reward_for_the_action_taken(host: Host) -> None:
     """With λ = 0 the targets differ by the value of the best available action minus that of the one taken, in
     the target networks and step by step through the host's own controller."""
-    plain, corrected = (smax_learner(host, mixer="vdn", td_lambda=0.0, q_lambda=on) for on in (False, True))
+    plain, corrected = (
+        smax_learner(host, mixer="vdn", targets={"td_lambda": 0.0, "q_lambda": on}) for on in (False, True)
+    )
     batch = smax_batch(host, plain)
     targets = []
     for learner in (plain, corrected):
@@ -238,7 +251,7 @@ def test_a_host_that_minimises_half_the_squared_error(host: Host, monkeypatch: p
     found = []
     for weight in (1.0, 0.5):
         monkeypatch.setattr(type(host), "td_weight", weight)
-        learner = smax_learner(host, credit="mixed")
+        learner = smax_learner(host, masker={"credit": "mixed"})
         batch = smax_batch(host, learner)
         update = learner._begun(batch, 0, learner._rewards(batch))
         update.td.loss.backward()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from limask.config import LimConfig
+from limask.config import LimConfig, MaskerOptions
 from limask.layouts import Layout, flat_layout, smac_layout_of, tokens
 from limask.masking import REGISTRY, Masker, MaskView, hidden_tokens
 
@@ -60,7 +60,9 @@ def hide(
     kind = REGISTRY[masker] if isinstance(masker, str) else masker
     generator = torch.Generator().manual_seed(seed)
     view = view_of(layout, is_visible)
-    return hidden_tokens(kind(LimConfig(**options), layout), view, tokens.hideable(layout), generator)
+    return hidden_tokens(
+        kind(LimConfig(masker=MaskerOptions(**options)), layout), view, tokens.hideable(layout), generator
+    )
 
 
 class HideAll(Masker):
@@ -91,7 +93,7 @@ def test_bounds_hold_for_random_shapes(kind: type[Masker]) -> None:
         shape = (draw.randint(1, 4), draw.randint(1, 6), n_agents, layout.n_tokens)
         is_visible = torch.rand(shape) < draw.choice((0.0, 0.1, 0.5, 0.9, 1.0))
         keep = draw.randint(1, layout.n_tokens + 1)
-        options = {"mask_ratio": draw.choice((0.0, 0.3, 0.9, 0.999)), "keep_at_least": keep}
+        options = {"ratio": draw.choice((0.0, 0.3, 0.9, 0.999)), "keep_at_least": keep}
         before = is_visible.clone()
         is_hidden = hide(kind, layout, is_visible, seed=trial, **options)
         assert torch.equal(is_visible, before)
@@ -109,7 +111,7 @@ def test_bounds_hold_without_protected_tokens(name: str) -> None:
     layout = flat_layout(12, 3)
     is_visible = everything_visible(layout, 50, 4, 3)
     for keep in (1, 3, 4, 5):
-        is_hidden = hide(name, layout, is_visible, mask_ratio=0.95, keep_at_least=keep)
+        is_hidden = hide(name, layout, is_visible, ratio=0.95, keep_at_least=keep)
         assert ((~is_hidden).sum(dim=-1) >= min(keep, 4)).all()
 
 
@@ -144,10 +146,10 @@ def test_rows_without_a_visible_token(name: str) -> None:
     layout = battle_layout(4, 4)
     is_visible = everything_visible(layout, 6, 5, 4)
     is_visible[:, 2:, 1] = False
-    is_hidden = hide(name, layout, is_visible, mask_ratio=0.9)
+    is_hidden = hide(name, layout, is_visible, ratio=0.9)
     assert not is_hidden[:, 2:, 1].any()
     assert is_hidden[:, :, 2].any() == (name != "none")
-    assert not hide(name, layout, torch.zeros_like(is_visible), mask_ratio=0.9).any()
+    assert not hide(name, layout, torch.zeros_like(is_visible), ratio=0.9).any()
 
 
 # --- keep_at_least --------------------------------------------------------------------
@@ -199,7 +201,7 @@ def test_what_is_proposed_and_possible_is_not_touched() -> None:
 def test_none_hides_nothing() -> None:
     """Whatever the ratio says."""
     layout = battle_layout(4, 4)
-    assert not hide("none", layout, everything_visible(layout, 5, 6, 4), mask_ratio=0.9).any()
+    assert not hide("none", layout, everything_visible(layout, 5, 6, 4), ratio=0.9).any()
 
 
 # --- random ---------------------------------------------------------------------------
@@ -215,7 +217,7 @@ def test_random_hides_its_ratio_of_what_can_be_hidden(ratio: float, p_visible: f
         torch.rand(20, 20, 5, layout.n_tokens, generator=torch.Generator().manual_seed(5)) < p_visible
     )
     is_visible |= ~hideable
-    is_hidden = hide("random", layout, is_visible, mask_ratio=ratio)
+    is_hidden = hide("random", layout, is_visible, ratio=ratio)
     candidates = is_visible & hideable
     n_candidates = int(candidates.sum())
     assert close(int(is_hidden.sum()) / n_candidates, ratio, n_candidates)
@@ -226,7 +228,7 @@ def test_random_hides_its_ratio_of_what_can_be_hidden(ratio: float, p_visible: f
 def test_random_draws_every_token_by_itself() -> None:
     """Neighbours in time, among the agents and among the tokens agree as often as strangers."""
     layout = flat_layout(30, 3)
-    is_hidden = hide("random", layout, everything_visible(layout, 8, 20, 5), mask_ratio=0.5)
+    is_hidden = hide("random", layout, everything_visible(layout, 8, 20, 5), ratio=0.5)
     for dim in range(4):
         agree = (is_hidden == is_hidden.roll(1, dims=dim)).float()
         assert close(agree.mean().item(), 0.5, agree.numel())
@@ -235,7 +237,7 @@ def test_random_draws_every_token_by_itself() -> None:
 def test_random_of_ratio_0_hides_nothing() -> None:
     """Strictly: an arm of ratio 0 is the control."""
     layout = battle_layout(4, 4)
-    assert not hide("random", layout, everything_visible(layout, 20, 20, 4), mask_ratio=0.0).any()
+    assert not hide("random", layout, everything_visible(layout, 20, 20, 4), ratio=0.0).any()
 
 
 # --- random_agent ---------------------------------------------------------------------
@@ -309,8 +311,8 @@ def test_random_agent_takes_no_notice_of_the_ratio() -> None:
     """How many are hidden is MA²E's rule."""
     layout = battle_layout(4, 4)
     is_visible = everything_visible(layout, 20, 3, 4)
-    low = hide("random_agent", layout, is_visible, mask_ratio=0.0)
-    assert torch.equal(low, hide("random_agent", layout, is_visible, mask_ratio=0.9))
+    low = hide("random_agent", layout, is_visible, ratio=0.0)
+    assert torch.equal(low, hide("random_agent", layout, is_visible, ratio=0.9))
 
 
 def test_random_agent_alone_hides_nothing() -> None:

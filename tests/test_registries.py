@@ -97,7 +97,7 @@ def test_a_fifth_autoencoder_is_one_class_and_one_line(
 ) -> None:
     """It is read from the options, built, acts, learns, is saved and loaded, and inspected."""
     monkeypatch.setitem(autoencoder.REGISTRY, "mean", MeanAutoencoder)
-    lim = {"autoencoder": "mean", "rec_targets": "own", "rec_warmup": 0, "trunk": trunk}
+    lim = {"autoencoder": {"name": "mean", "targets": "own", "warmup": 0}, "trunk": trunk}
     learner = make_learner(host, "qmix_lim", lim=lim)
     batch = make_batch(host, learner)
     for call in range(3):
@@ -115,7 +115,7 @@ def test_a_fifth_autoencoder_is_one_class_and_one_line(
     again = twin.agent(inputs, twin.agent.init_hidden().expand(6, -1))
     assert torch.equal(acted[0], again[0])
     with pytest.raises(
-        LimaskError, match=r"lim\.autoencoder='mean', and this run has lim\.autoencoder='entity'"
+        LimaskError, match=r"lim\.autoencoder\.name='mean', and this run has lim\.autoencoder\.name='entity'"
     ):
         make_learner(host, "qmix_entity_lim").load_models(str(tmp_path))
 
@@ -124,14 +124,14 @@ def test_what_is_registered_is_named_where_a_name_is_wrong(monkeypatch: pytest.M
     monkeypatch.setitem(autoencoder.REGISTRY, "mean", MeanAutoencoder)
     monkeypatch.setitem(masking.REGISTRY, "hide_enemies", HideEnemies)
     with pytest.raises(LimaskError, match=r"belief, mean; did you mean 'mean'"):
-        read_options({"autoencoder": "means"})
+        read_options({"autoencoder": {"name": "means"}})
     with pytest.raises(LimaskError, match=r"adversarial, hide_enemies; did you mean 'hide_enemies'"):
-        read_options({"masker": "hide_enemy"})
+        read_options({"masker": {"name": "hide_enemy"}})
 
 
 def test_a_masker_of_ones_own_hides_what_it_says(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(masking.REGISTRY, "hide_enemies", HideEnemies)
-    learner = make_learner(host, "qmix_lim", lim={"masker": "hide_enemies"})
+    learner = make_learner(host, "qmix_lim", lim={"masker": {"name": "hide_enemies"}})
     learner.train(make_batch(host, learner), 0, 0)
     stats = learner.logger.stats
     assert (stats["mask_rate_enemy"], stats["mask_rate_ally"]) == ([1.0], [0.0])
@@ -155,7 +155,7 @@ from limask.hosts import import_maskers
 before = list(sys.path)
 import_maskers(Path(sys.argv[1]))
 assert sys.path == before
-print(read_options({"masker": "hide_enemies"}).masker)
+print(read_options({"masker": {"name": "hide_enemies"}}).masker.name)
 """
 
 

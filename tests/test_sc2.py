@@ -230,7 +230,7 @@ def test_smac_survives_that_the_game_hangs(installation: Path) -> None:
 #: Each algorithm as its config has it, but with two games at a time instead of eight for limask's.
 ALGORITHMS: dict[str, tuple[int, list[str]]] = {
     "qmix": (1, []),
-    "qmix_lim": (2, ["batch_size_run=2", "lim.rec_warmup=0"]),
+    "qmix_lim": (2, ["batch_size_run=2", "lim.autoencoder.warmup=0"]),
 }
 SHORT = [
     "batch_size=8",

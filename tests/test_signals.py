@@ -49,11 +49,15 @@ def test_local_errors_by_hand() -> None:
 @pytest.mark.parametrize("credit", ["local", "mixed"])
 @pytest.mark.parametrize("mixer", ["qmix", "vdn", None])
 def test_agents_td_errors_step_by_step(host: Host, credit: str, mixer: str | None) -> None:
-    options: dict[str, Any] = {"masker": "td_threshold", "credit": credit, "rec_share": 0.5, **AT_ONCE}
+    masker = {"name": "td_threshold", "credit": credit} | AT_ONCE
+    options: dict[str, Any] = {
+        "masker": masker,
+        "autoencoder": {"share": 0.5},
+        "targets": {"td_lambda": 0.0},
+    }
     torch.manual_seed(0)
     overrides = {"env_args": {"map_name": "3m"}, "n_actions": 8, "lim": options, "mixer": mixer}
     args = host_parts.make_args(host, "qmix_entity_lim", env="smax", **overrides)
-    args.lim["td_lambda"] = 0.0
     learner = host_parts.make_learner(host, args, 75)
     batch = smax_batch(host, learner, n_episodes=6)
     expected = torch.zeros(3, host_parts.LIMIT + 1, 3)
@@ -89,7 +93,7 @@ def test_agents_td_errors_step_by_step(host: Host, credit: str, mixer: str | Non
 
 
 def test_token_gradients_are_the_slope_of_fading_a_token(host: Host) -> None:
-    learner = smax_learner(host, masker="value_saliency", rec_share=1.0, **AT_ONCE)
+    learner = smax_learner(host, masker={"name": "value_saliency"} | AT_ONCE, autoencoder={"share": 1.0})
     learner.agent.double(), learner.mixer.double()
     batch = smax_batch(host, learner, n_episodes=2)
     packing = Packing(batch["filled"].squeeze(-1).bool())
@@ -120,8 +124,8 @@ def test_token_gradients_are_the_slope_of_fading_a_token(host: Host) -> None:
 @pytest.mark.parametrize("masker", masking.REGISTRY)
 def test_every_masker_trains(host: Host, masker: str) -> None:
     """Also on a batch with episodes of length 1 and with everything out of sight."""
-    options = {"lambda_aug": 0.1, "rec_weights": True, "rec_share": 1.0, "mask_span": 3}
-    learner = smax_learner(host, masker=masker, **options, **AT_ONCE)
+    options = {"view": {"weight": 0.1}, "autoencoder": {"saliency_weights": True, "share": 1.0}}
+    learner = smax_learner(host, masker={"name": masker, "span": 3} | AT_ONCE, **options)
     batch = smax_batch(host, learner, n_episodes=8)
     batch["obs"][:4] = 0.0
     batch["filled"][4:6, 2:] = 0
@@ -134,14 +138,18 @@ def test_every_masker_trains(host: Host, masker: str) -> None:
 
 
 def test_hidden_views_td_loss_is_the_td_loss_where_nothing_is_hidden(host: Host) -> None:
-    learner = smax_learner(host, masker="none", lambda_aug=1.0, lambda_rec=0.0, rec_share=1.0)
+    learner = smax_learner(
+        host, masker={"name": "none"}, view={"weight": 1.0}, autoencoder={"weight": 0.0, "share": 1.0}
+    )
     learner.train(smax_batch(host, learner), 0, 0)
     stats = learner.logger.stats
     assert stats["aug_loss"] == pytest.approx(stats["loss"], rel=1e-5)
 
 
 def test_hidden_views_td_loss_trains_the_agent_and_not_the_mixer(host: Host) -> None:
-    learner = smax_learner(host, masker="none", lambda_aug=1.0, lambda_rec=0.0, rec_share=1.0)
+    learner = smax_learner(
+        host, masker={"name": "none"}, view={"weight": 1.0}, autoencoder={"weight": 0.0, "share": 1.0}
+    )
     recorded = record_td_gradients(learner)
     learner.train(smax_batch(host, learner), 0, 0)
     n_agent = len(list(learner.agent.parameters()))
@@ -154,7 +162,7 @@ def test_hidden_views_td_loss_trains_the_agent_and_not_the_mixer(host: Host) -> 
 
 
 def test_balanced_gradient_is_a_share_of_the_td_losss(host: Host) -> None:
-    learner = smax_learner(host, balance="gradient", lambda_rec=0.3)
+    learner = smax_learner(host, autoencoder={"balance": "gradient", "weight": 0.3})
     recorded = record_td_gradients(learner)
     learner.train(smax_batch(host, learner), 0, 0)
     pairs = zip(recorded, gradients(learner), learner.params, strict=False)
@@ -166,7 +174,7 @@ def test_balanced_gradient_is_a_share_of_the_td_losss(host: Host) -> None:
 
 
 def test_decoder_alone_learns_until_the_warm_up_is_over(host: Host) -> None:
-    learner = smax_learner(host, rec_warmup=100)
+    learner = smax_learner(host, autoencoder={"warmup": 100})
     recorded = record_td_gradients(learner)
     learner.train(smax_batch(host, learner), 99, 0)
     assert all(torch.equal(a, b) for a, b in zip(recorded, gradients(learner), strict=True))
@@ -177,14 +185,17 @@ def test_decoder_alone_learns_until_the_warm_up_is_over(host: Host) -> None:
 
 
 def test_checkpoint_of_another_masker_is_refused(host: Host, tmp_path: Path) -> None:
-    learner, other = smax_learner(host, masker="td_ema", **AT_ONCE), smax_learner(host, masker="random")
+    learner = smax_learner(host, masker={"name": "td_ema"} | AT_ONCE)
+    other = smax_learner(host, masker={"name": "random"})
     learner.train(smax_batch(host, learner), 1, 0)
     learner.save_models(str(tmp_path))
     before = [p.clone() for p in other.params]
-    with pytest.raises(LimaskError, match="lim.masker='td_ema', and this run has lim.masker='random'"):
+    with pytest.raises(
+        LimaskError, match="lim.masker.name='td_ema', and this run has lim.masker.name='random'"
+    ):
         other.load_models(str(tmp_path))
     assert all(torch.equal(a, b) for a, b in zip(before, other.params, strict=True))
-    twin = smax_learner(host, masker="td_ema", **AT_ONCE)
+    twin = smax_learner(host, masker={"name": "td_ema"} | AT_ONCE)
     twin.load_models(str(tmp_path))
     kept = [each.reconstruction.masker.state_dict()["average"] for each in (learner, twin)]
     assert torch.equal(*kept)

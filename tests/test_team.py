@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import host_parts
+import options_parts
 import pytest
 import torch
 
 from limask.autoencoder import TeamAutoencoder
 from limask.autoencoder.team import WIDTH, sinusoids, windows
-from limask.config import LimConfig
 from limask.errors import LimaskError
+from limask.experiments.nested import merged
 from limask.hosts import Host
 from limask.learning.team_reconstruction import Schedule
 from limask.networks.packing import Packing
@@ -167,7 +168,7 @@ def test_there_is_no_dropout_even_where_a_host_asks_for_training_mode() -> None:
 
 
 def test_a_team_of_one_is_refused_by_name() -> None:
-    with pytest.raises(LimaskError, match=r"lim\.autoencoder='team' with a team of 1 agent"):
+    with pytest.raises(LimaskError, match=r"lim\.autoencoder\.name='team' with a team of 1 agent"):
         TeamAutoencoder(1, A, D, SIZE, W)
 
 
@@ -182,7 +183,7 @@ def host() -> Host:
 def make_learner(host: Host, algorithm: str = "qmix_ma2e", n_agents: int = N, **lim: Any) -> Any:
     """A learner on the sizes of SMAX 3m; every call starts from the same weights."""
     torch.manual_seed(0)
-    options = {"pretrain_updates": 3, "finetune_calls": 2} | lim
+    options = merged({"team": {"pretrain_updates": 3, "finetune_calls": 2}}, lim)
     where = {"env_args": {"map_name": "3m"}, "n_actions": ACTIONS, "n_agents": n_agents}
     args = host_parts.make_args(host, algorithm, env="smax", lim=options, **where)
     return host_parts.make_learner(host, args, OBS)
@@ -249,7 +250,7 @@ def test_episodes_of_one_step_and_dead_teams_are_learned_from(host: Host) -> Non
 
 
 def test_q_learning_sends_no_gradient_into_the_autoencoder(host: Host) -> None:
-    learner = make_learner(host, pretrain_updates=0, finetune_calls=0)
+    learner = make_learner(host, team={"pretrain_updates": 0, "finetune_calls": 0})
     before = weights(learner.agent.autoencoder)
     assert not {id(p) for p in learner.params} & {id(p) for p in learner.agent.autoencoder.parameters()}
     trunk = weights(learner.agent.fc1)
@@ -319,7 +320,7 @@ def test_fine_tuning_is_on_the_latest_episodes_and_tests_are_not_among_them(host
 
 def test_reconstruction_error_falls_where_there_is_something_to_learn(host: Host) -> None:
     """Agents that all observe the same: what is hidden can be read off those that are visible."""
-    learner = make_learner(host, pretrain_updates=60, decoder_lr=0.05)
+    learner = make_learner(host, team={"pretrain_updates": 60}, autoencoder={"lr": 0.05})
     batch = make_batch(host, learner)
     batch["obs"][:] = batch["obs"][:, :, :1] * batch["filled"].unsqueeze(-1)
     losses: list[float] = []
@@ -359,13 +360,21 @@ def test_checkpoint_restores_everything(host: Host, algorithm: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("written", "read", "words"),
     [
-        ("qmix_ma2e", "qmix_entity_lim", "lim.autoencoder='team', and this run has lim.autoencoder='entity'"),
-        ("qmix_entity_lim", "qmix_ma2e", "lim.autoencoder='entity', and this run has lim.autoencoder='team'"),
-        ("qmix_ma2e", "qmix_fc", "lim.autoencoder='team', and this run has lim.autoencoder='none'"),
+        (
+            "qmix_ma2e",
+            "qmix_entity_lim",
+            "lim.autoencoder.name='team', and this run has lim.autoencoder.name='entity'",
+        ),
+        (
+            "qmix_entity_lim",
+            "qmix_ma2e",
+            "lim.autoencoder.name='entity', and this run has lim.autoencoder.name='team'",
+        ),
+        ("qmix_ma2e", "qmix_fc", "lim.autoencoder.name='team', and this run has lim.autoencoder.name='none'"),
         (
             "qmix_ma2e",
             "qmix_li_ma2e",
-            "lim.masker='random_agent', and this run has lim.masker='td_threshold'",
+            "lim.masker.name='random_agent', and this run has lim.masker.name='td_threshold'",
         ),
         ("qmix_fc", "qmix_ma2e", "has no autoencoder.th"),
     ],
@@ -389,7 +398,7 @@ def test_odd_hidden_sizes_are_refused(host: Host) -> None:
 
 
 def test_schedule_without_pretraining_does_not_wait() -> None:
-    schedule = Schedule(LimConfig(pretrain_updates=0, finetune_calls=1))
+    schedule = Schedule(options_parts.config({"team": {"pretrain_updates": 0, "finetune_calls": 1}}))
     assert not schedule.waits(0)
     assert schedule.phase == "finetune"
     schedule.advance()

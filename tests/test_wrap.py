@@ -91,7 +91,10 @@ def recorded_gradients(learner: Any) -> list[list[torch.Tensor | None]]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_gradient_of_the_hosts_loss_is_what_it_is_without(host: Host, algorithm: str) -> None:
-    plain, full = smax_learner(host, algorithm, lambda_rec=0.0), smax_learner(host, algorithm, lambda_rec=0.3)
+    plain, full = (
+        smax_learner(host, algorithm, autoencoder={"weight": 0.0}),
+        smax_learner(host, algorithm, autoencoder={"weight": 0.3}),
+    )
     seen = recorded_gradients(full)
     for learner in (plain, full):
         learner.args.epochs = 1
@@ -125,7 +128,7 @@ def test_steps_outside_of_training_are_the_hosts_own(host: Host) -> None:
 
 @pytest.mark.parametrize("algorithm", ["mappo_lim", "qplex_lim"])
 def test_reconstruction_error_falls_and_is_logged(host: Host, algorithm: str) -> None:
-    learner = smax_learner(host, algorithm, lambda_rec=1.0, decoder_lr=0.003, rec_share=1.0)
+    learner = smax_learner(host, algorithm, autoencoder={"weight": 1.0, "lr": 0.003, "share": 1.0})
     batch = smax_batch(host, learner)
     for step in range(30):
         learner.train(batch, step, 300 * step)
@@ -137,7 +140,7 @@ def test_reconstruction_error_falls_and_is_logged(host: Host, algorithm: str) ->
 
 @pytest.mark.parametrize("masker", sorted(set(masking.REGISTRY) - {"value_saliency"}))
 def test_maskers_beside_agents_with_q_values(host: Host, masker: str) -> None:
-    learner = smax_learner(host, "qplex_lim", masker=masker, rec_share=1.0, **AT_ONCE)
+    learner = smax_learner(host, "qplex_lim", masker={"name": masker} | AT_ONCE, autoencoder={"share": 1.0})
     for t_env in range(1, 3):
         learner.train(smax_batch(host, learner), t_env, 0)
     assert (learner.logger.stats["mask_rate"][-1] == 0) == (masker == "none")
@@ -145,8 +148,11 @@ def test_maskers_beside_agents_with_q_values(host: Host, masker: str) -> None:
 
 def test_td_errors_are_those_of_independent_learners(host: Host) -> None:
     """The same agent in ``lim_learner``, which is tested step by step elsewhere."""
-    options = {"masker": "td_threshold", "rec_share": 1.0, "td_lambda": 0.0, **AT_ONCE}
-    options |= {"autoencoder": "entity", "rec_targets": "own"}
+    options = {
+        "masker": {"name": "td_threshold"} | AT_ONCE,
+        "autoencoder": {"name": "entity", "targets": "own", "share": 1.0},
+        "targets": {"td_lambda": 0.0},
+    }
     theirs, ours = (smax_learner(host, name, **options) for name in ("iql_lim", "qplex_lim"))
     ours.agent.load_state_dict(theirs.agent.state_dict())
     ours.target_mac.load_state(theirs.target_mac)
@@ -179,8 +185,8 @@ def test_checkpoint_restores_everything_it_holds(host: Host, tmp_path: Path) -> 
     for saved, loaded in zip(*parts, strict=True):
         states = saved.state_dict(), loaded.state_dict()
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    other = smax_learner(host, "mappo_lim", masker="random_agent")
-    with pytest.raises(LimaskError, match="lim.masker='random'"):
+    other = smax_learner(host, "mappo_lim", masker={"name": "random_agent"})
+    with pytest.raises(LimaskError, match="lim.masker.name='random'"):
         other.load_models(str(tmp_path))
 
 
@@ -192,24 +198,40 @@ def test_checkpoint_restores_everything_it_holds(host: Host, tmp_path: Path) -> 
     [
         (
             "mappo_lim",
-            {"masker": "td_threshold"},
-            ("lim.masker='td_threshold'", "lim_ppo_learner", "random_agent"),
+            {"masker": {"name": "td_threshold"}},
+            ("lim.masker.name='td_threshold'", "lim_ppo_learner", "random_agent"),
         ),
         (
             "maa2c_lim",
-            {"masker": "coordination"},
-            ("lim.masker='coordination'", "no dependence", "adversarial"),
+            {"masker": {"name": "coordination"}},
+            ("lim.masker.name='coordination'", "no dependence", "adversarial"),
         ),
-        ("qplex_lim", {"masker": "value_saliency"}, ("lim.masker='value_saliency'", "no saliency", "td_ema")),
-        ("mappo_lim", {"lambda_aug": 0.1}, ("lim.lambda_aug=0.1", "set lim.lambda_aug=0.0")),
-        ("mappo_lim", {"rec_weights": True}, ("lim.rec_weights=True", "set lim.rec_weights=False")),
-        ("qplex_lim", {"credit": "mixed"}, ("lim.credit='mixed'", "set lim.credit='local'")),
-        ("qplex_lim", {"td_lambda": 0.6}, ("lim.td_lambda=0.6", "set lim.td_lambda=0.0")),
+        (
+            "qplex_lim",
+            {"masker": {"name": "value_saliency"}},
+            ("lim.masker.name='value_saliency'", "no saliency", "td_ema"),
+        ),
+        ("mappo_lim", {"view": {"weight": 0.1}}, ("lim.view.weight=0.1", "set lim.view.weight=0.0")),
+        (
+            "mappo_lim",
+            {"autoencoder": {"saliency_weights": True}},
+            ("lim.autoencoder.saliency_weights=True", "set lim.autoencoder.saliency_weights=False"),
+        ),
+        (
+            "qplex_lim",
+            {"masker": {"credit": "mixed"}},
+            ("lim.masker.credit='mixed'", "set lim.masker.credit='local'"),
+        ),
+        (
+            "qplex_lim",
+            {"targets": {"td_lambda": 0.6}},
+            ("lim.targets.td_lambda=0.6", "set lim.targets.td_lambda=0.0"),
+        ),
         ("ippo_lim", {"minibatches": 2}, ("lim.minibatches=2", "batch_size=32", "set lim.minibatches=1")),
         (
             "mappo_lim",
-            {"autoencoder": "team", "trunk": "fc", "masker": "random_agent", "mask_ratio": 0},
-            ("lim.autoencoder='team'", "lim_ppo_learner", "learner=lim_learner"),
+            {"autoencoder": {"name": "team"}, "trunk": "fc", "masker": {"name": "random_agent", "ratio": 0}},
+            ("lim.autoencoder.name='team'", "lim_ppo_learner", "learner=lim_learner"),
         ),
     ],
 )
@@ -277,7 +299,7 @@ def test_result_wanted_for_the_whole_batch_is_not_lost_silently(host: Host) -> N
 
     def prioritised(minibatches: int) -> Any:
         options = {"learner": "lim_q_learner", "prioritized_buffer": True, "n_actions": 8}
-        lim = {"td_lambda": 0.0, "minibatches": minibatches}
+        lim = {"targets": {"td_lambda": 0.0}, "minibatches": minibatches}
         env = {"env": "smax", "env_args": {"map_name": "3m"}}
         return host_parts.make_learner(
             host, host_parts.make_args(host, "qmix_entity_lim", lim=lim, **env, **options), 75

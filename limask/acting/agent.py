@@ -46,8 +46,8 @@ class LimAgent(nn.Module):
         super().__init__()
         self.spec, self.config, self.layout = spec, config, layout
         hidden_dim = spec.hidden_dim
-        kind = autoencoder.REGISTRY[config.autoencoder]
-        place = "nowhere" if kind is None else kind.place(config.use_inference)
+        kind = autoencoder.REGISTRY[config.autoencoder.name]
+        place = "nowhere" if kind is None else kind.place(config.autoencoder.use_inference)
         # Without entities, one linear layer over all feature groups is what the entity trunk would compute.
         is_entity = config.trunk == "entity" and bool(layout.kinds)
         self.fc1 = _trunk(spec, layout, is_entity, place)

@@ -5,7 +5,7 @@ from limask.autoencoder.belief import BeliefAutoencoder
 from limask.autoencoder.entity import EntityAutoencoder
 from limask.autoencoder.team import TeamAutoencoder
 
-#: Autoencoder by its name in ``lim.autoencoder``; ``none`` is the plain Q-learner.
+#: Autoencoder by its name in ``lim.autoencoder.name``; ``none`` is the plain Q-learner.
 REGISTRY: dict[str, type[Autoencoder] | None] = {
     "none": None,
     "entity": EntityAutoencoder,

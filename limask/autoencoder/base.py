@@ -81,7 +81,7 @@ class Autoencoder(nn.Module, ABC):
 
     @classmethod
     def place(cls, use_inference: bool) -> Place:
-        """Where its inferences enter the agent, by ``lim.use_inference``."""
+        """Where its inferences enter the agent, by ``lim.autoencoder.use_inference``."""
         return "nowhere"
 
     @classmethod
@@ -171,14 +171,14 @@ class TokenAutoencoder(Autoencoder):
         *,
         updates_statistics: bool = True,
     ) -> Scored:
-        """``loss`` of tokens' embeddings (R, K, F) by kind, in place of their features (``lim.rec_latent``).
+        """``loss`` of tokens' embeddings (R, K, F) by kind, not their features (``lim.autoencoder.latent``).
 
         Raises:
             LimaskError: this autoencoder reconstructs features only.
         """
         raise LimaskError(
-            f"lim.rec_latent=True: {type(self).__name__} reconstructs features, not embeddings; set "
-            "lim.rec_latent=False"
+            f"lim.autoencoder.latent=True: {type(self).__name__} reconstructs features, not embeddings; set "
+            "lim.autoencoder.latent=False"
         )
 
 

@@ -33,8 +33,8 @@ class BeliefAutoencoder(TokenAutoencoder):
 
     #: It sends no gradient into the agent, and agents act on it anyway.
     unused = MappingProxyType({
-        "balance": "fixed", "lambda_aug": 0.0, "detach_trunk": False, "rec_latent": False,
-        "use_inference": False,
+        "autoencoder.balance": "fixed", "view.weight": 0.0, "autoencoder.detach_trunk": False,
+        "autoencoder.latent": False, "autoencoder.use_inference": False,
     })  # fmt: skip
     needs_entities = True
     scores_all = True
@@ -50,7 +50,7 @@ class BeliefAutoencoder(TokenAutoencoder):
     @classmethod
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> BeliefAutoencoder:
         """See ``Autoencoder.build``."""
-        return cls(spec, layout, config.decoder_dim)
+        return cls(spec, layout, config.autoencoder.width)
 
     @classmethod
     def place(cls, use_inference: bool) -> Place:

@@ -1,5 +1,5 @@
 """Autoencoder ``entity``: the agent's own trunk and GRU encode what was left visible; a small decoder
-reconstructs the hidden tokens. It takes part in acting with ``lim.use_inference`` alone.
+reconstructs the hidden tokens. It takes part in acting with ``lim.autoencoder.use_inference`` alone.
 
 Axes: R rows, K tokens (of a kind), D features of a token, H hidden size, P features of all tokens that may be
 hidden.
@@ -57,8 +57,8 @@ class EntityAutoencoder(TokenAutoencoder):
     @classmethod
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> EntityAutoencoder:
         """See ``Autoencoder.build``."""
-        latent_dim = entity_dim(spec) if config.rec_latent else None
-        return cls(layout, spec.hidden_dim, config.decoder_dim, latent_dim)
+        latent_dim = entity_dim(spec) if config.autoencoder.latent else None
+        return cls(layout, spec.hidden_dim, config.autoencoder.width, latent_dim)
 
     @classmethod
     def place(cls, use_inference: bool) -> Place:

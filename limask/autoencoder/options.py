@@ -17,7 +17,8 @@ from limask.masking import Masker
 
 #: The one value of options that there is no use for without an autoencoder.
 _UNUSED_BY_NONE = {
-    "lambda_rec": 0.0, "lambda_aug": 0.0, "rec_targets": "own", "rec_latent": False, "use_inference": False,
+    "autoencoder.weight": 0.0, "view.weight": 0.0, "autoencoder.targets": "own", "autoencoder.latent": False,
+    "autoencoder.use_inference": False,
 }  # fmt: skip
 
 
@@ -31,47 +32,53 @@ def read_options(block: object) -> LimConfig:
     config = LimConfig.from_block(block)
     masker, kind = _masker(config), _autoencoder(config)
     if kind is None:
-        if config.masker != "none":
+        if config.masker.name != "none":
             raise LimaskError(
-                f"lim.masker={config.masker!r} with lim.autoencoder={config.autoencoder!r}: nothing would "
-                "use the mask; set lim.masker='none' or lim.autoencoder='entity'"
+                f"lim.masker.name={config.masker.name!r} with "
+                f"lim.autoencoder.name={config.autoencoder.name!r}: nothing would "
+                "use the mask; set lim.masker.name='none' or lim.autoencoder.name='entity'"
             )
-        why, remedy = "there is nothing to reconstruct", " or lim.autoencoder='entity'"
+        why, remedy = "there is nothing to reconstruct", " or lim.autoencoder.name='entity'"
         config.check_unused(_UNUSED_BY_NONE, why, remedy)
         return config
     if kind.hides == "agents" and masker.hides != "agents":
         able = [name for name, masker in masking.REGISTRY.items() if masker.hides == "agents"]
         raise LimaskError(
-            f"lim.masker={config.masker!r} with lim.autoencoder={config.autoencoder!r}, which hides whole "
+            f"lim.masker.name={config.masker.name!r} with lim.autoencoder.name={config.autoencoder.name!r}, "
+            "which hides whole "
             f"agents: expected one of {', '.join(able)}"
         )
     kind.check(config)
     config.check_unused(kind.unused, "which has no use for it")
     _check_targets(config)
-    if config.lambda_rec == 0 and kind.place(config.use_inference) != "nowhere":
-        name, value = ("use_inference", True) if config.use_inference else ("autoencoder", config.autoencoder)
+    if config.autoencoder.weight == 0 and kind.place(config.autoencoder.use_inference) != "nowhere":
+        name = "autoencoder.use_inference" if config.autoencoder.use_inference else "autoencoder.name"
         raise LimaskError(
-            f"lim.{name}={value!r} with lim.lambda_rec=0: what the agent acts on would never learn; "
-            "raise lim.lambda_rec"
+            f"lim.{name}={config.value(name)!r} with lim.autoencoder.weight=0: what the agent acts on would "
+            "never learn; "
+            "raise lim.autoencoder.weight"
         )
     return config
 
 
 def _check_targets(config: LimConfig) -> None:
-    if config.rec_weights and config.rec_targets != "own":
+    if config.autoencoder.saliency_weights and config.autoencoder.targets != "own":
         raise LimaskError(
-            f"lim.rec_weights=True with lim.rec_targets={config.rec_targets!r}: a token that the agent "
-            "does not see has no saliency for its value; set lim.rec_weights=False or "
-            "lim.rec_targets='own'"
+            "lim.autoencoder.saliency_weights=True with "
+            f"lim.autoencoder.targets={config.autoencoder.targets!r}: a token that the agent "
+            "does not see has no saliency for its value; set lim.autoencoder.saliency_weights=False or "
+            "lim.autoencoder.targets='own'"
         )
-    if config.rec_latent and config.trunk == "fc":
+    if config.autoencoder.latent and config.trunk == "fc":
         raise LimaskError(
-            "lim.rec_latent=True with lim.trunk='fc', which embeds no tokens; set lim.trunk='entity' or "
-            "lim.rec_latent=False"
+            "lim.autoencoder.latent=True with lim.trunk='fc', which embeds no tokens; set lim.trunk='entity' "
+            "or "
+            "lim.autoencoder.latent=False"
         )
-    if config.rec_latent and config.use_inference:
+    if config.autoencoder.latent and config.autoencoder.use_inference:
         raise LimaskError(
-            "lim.use_inference=True with lim.rec_latent=True: the agent acts on inferred features, and "
+            "lim.autoencoder.use_inference=True with lim.autoencoder.latent=True: the agent acts on inferred "
+            "features, and "
             "embeddings are reconstructed; set one of them to False"
         )
 
@@ -109,7 +116,7 @@ def check_layout(
         config: with ``autoencoder: auto`` decided.
         name: of the layout.
         kinds: of entity that it knows.
-        targets: values of ``lim.rec_targets`` that it can serve.
+        targets: values of ``lim.autoencoder.targets`` that it can serve.
 
     Raises:
         LimaskError: names both options and what to choose instead.
@@ -117,45 +124,48 @@ def check_layout(
     masker, kind = _masker(config), _autoencoder(config)
     if kind is not None and kind.hides == "agents":
         return  # its tokens are agents, on any layout
-    if config.masker != "none" and config.trunk == "fc" and not kinds:
+    if config.masker.name != "none" and config.trunk == "fc" and not kinds:
         raise LimaskError(
-            f"lim.masker={config.masker!r} with lim.trunk='fc' on layout {name!r}, which has no entities "
-            "to hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker='none'"
+            f"lim.masker.name={config.masker.name!r} with lim.trunk='fc' on layout {name!r}, which has no "
+            "entities "
+            "to hide; set lim.trunk='entity' (feature groups become tokens) or lim.masker.name='none'"
         )
     if masker.needs_teammates and "ally" not in kinds:
         raise LimaskError(
-            f"lim.masker={config.masker!r} on layout {name!r}, which does not say which features show a "
-            "teammate; set lim.masker='random'"
+            f"lim.masker.name={config.masker.name!r} on layout {name!r}, which does not say which features "
+            "show a "
+            "teammate; set lim.masker.name='random'"
         )
-    if config.rec_targets not in {*targets, "auto"}:
+    if config.autoencoder.targets not in {*targets, "auto"}:
         what = {"team": "where a token places its unit", "state": "what the global state holds of units"}
         raise LimaskError(
-            f"lim.rec_targets={config.rec_targets!r} on layout {name!r}, which does not say "
-            f"{what[config.rec_targets]}; set lim.rec_targets={' or '.join(map(repr, sorted(targets)))}"
+            f"lim.autoencoder.targets={config.autoencoder.targets!r} on layout {name!r}, which does not say "
+            f"{what[config.autoencoder.targets]}; set "
+            f"lim.autoencoder.targets={' or '.join(map(repr, sorted(targets)))}"
         )
     asked = {
-        "autoencoder": (kind is not None and kind.needs_entities, "entity"),
-        "use_inference": (config.use_inference, False),
-        "rec_latent": (config.rec_latent, False),
+        "autoencoder.name": (kind is not None and kind.needs_entities, "entity"),
+        "autoencoder.use_inference": (config.autoencoder.use_inference, False),
+        "autoencoder.latent": (config.autoencoder.latent, False),
     }
     for key, (is_asked, other) in asked.items():
         if is_asked and not kinds:
             raise LimaskError(
-                f"lim.{key}={getattr(config, key)!r} on layout {name!r}, which has no entities; set "
+                f"lim.{key}={config.value(key)!r} on layout {name!r}, which has no entities; set "
                 f"lim.{key}={other!r}"
             )
 
 
 def _masker(config: LimConfig) -> type[Masker]:
     known = masking.REGISTRY
-    if not isinstance(config.masker, str) or config.masker not in known:
-        raise not_allowed("masker", config.masker, f"one of {', '.join(known)}", known)
-    return known[config.masker]
+    if not isinstance(config.masker.name, str) or config.masker.name not in known:
+        raise not_allowed("masker.name", config.masker.name, f"one of {', '.join(known)}", known)
+    return known[config.masker.name]
 
 
 def _autoencoder(config: LimConfig) -> type[Autoencoder] | None:
     """The class that ``config`` names; where the layout chooses, what it chooses where there are entities."""
     known = [AUTO, *autoencoder.REGISTRY]
-    if not isinstance(config.autoencoder, str) or config.autoencoder not in known:
-        raise not_allowed("autoencoder", config.autoencoder, f"one of {', '.join(known)}", known)
-    return autoencoder.REGISTRY[config.on_layout(frozenset({"enemy"})).autoencoder]
+    if not isinstance(config.autoencoder.name, str) or config.autoencoder.name not in known:
+        raise not_allowed("autoencoder.name", config.autoencoder.name, f"one of {', '.join(known)}", known)
+    return autoencoder.REGISTRY[config.on_layout(frozenset({"enemy"})).autoencoder.name]

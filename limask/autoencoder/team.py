@@ -46,9 +46,10 @@ class TeamAutoencoder(AgentAutoencoder):
 
     #: Its tokens are agents, and its encoder its own.
     unused = MappingProxyType({
-        "trunk": "fc", "mask_ratio": 0.0, "mask_span": 1, "keep_at_least": 1, "balance": "fixed",
-        "rec_warmup": 0, "rec_weights": False, "lambda_aug": 0.0, "detach_trunk": False, "decoder_dim": 64,
-        "rec_targets": "own", "rec_latent": False, "use_inference": False,
+        "trunk": "fc", "masker.ratio": 0.0, "masker.span": 1, "masker.keep_at_least": 1,
+        "autoencoder.balance": "fixed", "autoencoder.warmup": 0, "autoencoder.saliency_weights": False,
+        "view.weight": 0.0, "autoencoder.detach_trunk": False,
+        "autoencoder.targets": "own", "autoencoder.latent": False, "autoencoder.use_inference": False,
     })  # fmt: skip
 
     time_code: torch.Tensor
@@ -60,8 +61,8 @@ class TeamAutoencoder(AgentAutoencoder):
         super().__init__()
         if n_agents < 2:
             raise LimaskError(
-                f"lim.autoencoder='team' with a team of {n_agents} agent: there is nobody to infer; set "
-                "lim.autoencoder='none' lim.masker='none' lim.lambda_rec=0"
+                f"lim.autoencoder.name='team' with a team of {n_agents} agent: there is nobody to infer; set "
+                "lim.autoencoder.name='none' lim.masker.name='none' lim.autoencoder.weight=0"
             )
         self.window, self.obs_size = window, obs_size
         self.from_step = nn.Linear(input_size, WIDTH)
@@ -84,7 +85,7 @@ class TeamAutoencoder(AgentAutoencoder):
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> TeamAutoencoder:
         """See ``Autoencoder.build``."""
         input_size = spec.input_size(layout.obs_size)
-        return cls(spec.n_agents, spec.n_actions, input_size, layout.obs_size, config.window)
+        return cls(spec.n_agents, spec.n_actions, input_size, layout.obs_size, config.team.window)
 
     @classmethod
     def place(cls, use_inference: bool) -> Place:
@@ -94,10 +95,12 @@ class TeamAutoencoder(AgentAutoencoder):
     @classmethod
     def check(cls, config: LimConfig) -> None:
         """See ``Autoencoder.check``: what reads TD errors learns beside the update that they are of."""
-        if config.masker != "random_agent" and not config.joint:
+        if config.masker.name != "random_agent" and not config.team.joint:
             raise LimaskError(
-                f"lim.masker={config.masker!r} with lim.joint=False: it reads the TD errors of the update "
-                "that the autoencoder learns beside; set lim.joint=True or lim.masker='random_agent'"
+                f"lim.masker.name={config.masker.name!r} with lim.team.joint=False: it reads the TD errors "
+                "of the update "
+                "that the autoencoder learns beside; set lim.team.joint=True or "
+                "lim.masker.name='random_agent'"
             )
 
     def train(self, mode: bool = True) -> TeamAutoencoder:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Options by dotted name: ``{"lim": {"masker": "none"}}`` → ``{"lim.masker": "none"}``."""
+    """Options by dotted name: ``{"lim": {"trunk": "fc"}}`` → ``{"lim.trunk": "fc"}``."""
     leaves: dict[str, Any] = {}
     for key, value in options.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}

@@ -108,11 +108,11 @@ class Layout:
 
     @property
     def targets(self) -> frozenset[str]:
-        """Values of ``lim.rec_targets``: whose knowledge of units can be put as an agent would see them."""
+        """Values of ``lim.autoencoder.targets``: whose knowledge can be put as an agent would see it."""
         return frozenset(self._targets())
 
     def rec_targets(self, chosen: str) -> str:
-        """``lim.rec_targets`` as it was ``chosen``, or what tells most where that is ``auto``."""
+        """``lim.autoencoder.targets`` as it was ``chosen``, or what tells most where that is ``auto``."""
         return self._targets()[-1] if chosen == "auto" else chosen
 
     def _targets(self) -> list[str]:

@@ -15,6 +15,11 @@ from limask.learning.trainer import Trainer
 
 #: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
 _WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False, "rec_latent": False}
+#: These options by their names in ``lim``.
+_OPTIONS = {
+    "autoencoder": "autoencoder.name", "masker": "masker.name",
+    "use_inference": "autoencoder.use_inference", "rec_latent": "autoencoder.latent",
+}  # fmt: skip
 
 
 class Checkpoints:
@@ -86,10 +91,11 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     if os.path.exists(file):
         state = torch.load(file, map_location=device)
         _check_options(path, _WRITTEN | state, config)
-    elif autoencoder.REGISTRY[config.autoencoder] is not None:
+    elif autoencoder.REGISTRY[config.autoencoder.name] is not None:
         raise LimaskError(
             f"checkpoint {path} has no autoencoder.th: it was written by a run with "
-            "lim.autoencoder=none; load it with lim.autoencoder=none lim.masker=none lim.lambda_rec=0"
+            "lim.autoencoder.name=none; load it with lim.autoencoder.name=none lim.masker.name=none "
+            "lim.autoencoder.weight=0"
         )
     _check_agent(path, torch.load(os.path.join(path, "agent.th"), map_location=device), agent)
     return state
@@ -102,13 +108,13 @@ def _check_options(path: str, written: dict[str, Any], config: LimConfig) -> Non
     """
     kind = autoencoder.REGISTRY.get(written["autoencoder"])
     was_beside = kind is not None and kind.place(written["use_inference"]) == "nowhere"
-    if autoencoder.REGISTRY[config.autoencoder] is None and was_beside:
+    if autoencoder.REGISTRY[config.autoencoder.name] is None and was_beside:
         return
-    for key in _WRITTEN:
-        if (value := written[key]) != (own := getattr(config, key)):
+    for key, name in _OPTIONS.items():
+        if (value := written[key]) != (own := config.value(name)):
             raise LimaskError(
-                f"checkpoint {path} was written with lim.{key}={value!r}, and this run has "
-                f"lim.{key}={own!r}: give it the checkpoint's"
+                f"checkpoint {path} was written with lim.{name}={value!r}, and this run has "
+                f"lim.{name}={own!r}: give it the checkpoint's"
             )
 
 

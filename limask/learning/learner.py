@@ -60,8 +60,8 @@ class LimLearner(Checkpoints):
         self.td_options = TdOptions(
             gamma=args.gamma,
             double_q=args.double_q,
-            td_lambda=self.config.td_lambda,
-            q_lambda=self.config.q_lambda,
+            td_lambda=self.config.targets.td_lambda,
+            q_lambda=self.config.targets.q_lambda,
             weight=self.host.td_weight,
         )
         self.reconstruction = self._trainer()
@@ -86,7 +86,7 @@ class LimLearner(Checkpoints):
 
     def _trainer(self) -> Trainer | None:
         """Who trains the run's autoencoder; None where it has none."""
-        kind = autoencoder.REGISTRY[self.config.autoencoder]
+        kind = autoencoder.REGISTRY[self.config.autoencoder.name]
         if kind is None:
             return None
         agent, target = self.agent, self.target_mac.agent
@@ -112,7 +112,7 @@ class LimLearner(Checkpoints):
                 return
             check = partial(self.check_finite, "reconstruction loss", t_env=t_env)
             stats = self.reconstruction.begin(batch, check)
-        self.agent.open_gates(t_env >= self.config.rec_warmup)
+        self.agent.open_gates(t_env >= self.config.autoencoder.warmup)
         for part in minibatches(batch, self.config.n_minibatches(batch.batch_size)):
             stats |= self._update(part, t_env, episode_num)
         if t_env - self.log_stats_t >= self.args.learner_log_interval:
@@ -143,7 +143,9 @@ class LimLearner(Checkpoints):
             LimaskError: the run has no autoencoder of tokens.
         """
         if not isinstance(self.reconstruction, Reconstruction):
-            raise LimaskError(f"lim.autoencoder={self.config.autoencoder!r} hides and reconstructs no tokens")
+            raise LimaskError(
+                f"lim.autoencoder.name={self.config.autoencoder.name!r} hides and reconstructs no tokens"
+            )
         update = self._begun(batch, t_env, batch["reward"][:, :-1])
         # Credit is read off the gradient that an update leaves.
         (update.td.chosen.grad,) = torch.autograd.grad(update.td.loss, update.td.chosen)
@@ -238,9 +240,9 @@ class TdUpdate(Update):
         return self.packing.unpack(gradients)
 
     def agent_errors(self) -> torch.Tensor:
-        """Size of each agent's TD error (P, N) in the whole update, credited as ``lim.credit`` says."""
+        """Size of each agent's TD error (P, N) in the whole update, as ``lim.masker.credit`` says."""
         td, packing = self.td, self.whole.packing
-        if self.learner.config.credit == "mixed":
+        if self.learner.config.masker.credit == "mixed":
             # dL/dQ_i = 2w/(P·V) Σ_V δ ∂Q_tot/∂Q_i has been computed for the update already.
             assert td.chosen.grad is not None
             return td.chosen.grad.abs() * (td.td_error.numel() / (2 * self.learner.td_options.weight))

@@ -79,12 +79,12 @@ class Reconstruction(Trainer):
         teacher: LimAgent | None = None,
     ) -> None:
         config, self.agent, self.layout, self.teacher = agent.config, agent, agent.layout, teacher
-        optimiser = torch.optim.Adam(autoencoder.parameters(), lr=config.decoder_lr, fused=True)
+        optimiser = torch.optim.Adam(autoencoder.parameters(), lr=config.autoencoder.lr, fused=True)
         masker = masking.build(config, self.layout)
         super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
-        self.targets = self.layout.rec_targets(config.rec_targets)
+        self.targets = self.layout.rec_targets(config.autoencoder.targets)
         # Where nothing is hidden, all that could be is reconstructed: the plain autoencoder.
-        self.scores_all = autoencoder.scores_all or config.masker == "none"
+        self.scores_all = autoencoder.scores_all or config.masker.name == "none"
         self.to(next(agent.parameters()).device)
 
     def to(self, device: torch.device) -> None:
@@ -95,20 +95,22 @@ class Reconstruction(Trainer):
 
     def needs(self, t_env: int) -> frozenset[masking.Signal]:
         """Signals that ``loss`` reads from its hints at ``t_env`` environment steps."""
-        weighted: frozenset[masking.Signal] = frozenset({"saliency"} if self.config.rec_weights else ())
+        weighted: frozenset[masking.Signal] = frozenset(
+            {"saliency"} if self.config.autoencoder.saliency_weights else ()
+        )
         return self.masker.needs(t_env) | weighted
 
     def beside(self, update: Update) -> dict[str, torch.Tensor]:
         """See ``Trainer.beside``: the gradients of the reconstruction, and of the hidden view's TD loss, are
         added to the agent's."""
-        if self.config.lambda_rec + self.config.lambda_aug == 0:
+        if self.config.autoencoder.weight + self.config.view.weight == 0:
             return {}
         part = update.first(self.n_episodes(update.batch))
         hints = part.hints(self.needs(part.t_env))
         rec = self.loss(part.inputs, part.packing, hints, part.batch["state"])
         part.check("reconstruction loss", rec.loss)
         aug = None
-        if self.config.lambda_aug > 0 and rec.q_values is not None:
+        if self.config.view.weight > 0 and rec.q_values is not None:
             aug = part.hidden_view_loss(rec.q_values)
         if aug is not None:
             part.check("hidden view's TD loss", aug)
@@ -124,7 +126,7 @@ class Reconstruction(Trainer):
         known = packing.pack(state) if self.targets == "state" else None
         is_scored = view.candidates if self.scores_all else view.is_hidden
         truth = self._truth(obs, view.is_visible, is_scored, known)
-        if self.config.rec_weights and hints.saliency is not None:
+        if self.config.autoencoder.saliency_weights and hints.saliency is not None:
             truth = truth._replace(weights=packing.pack(hints.saliency))
         scored, truth = self._score(view.states, truth, rest)
         self.masker.learn(view.masks, packing.unpack(scored.error))
@@ -153,7 +155,7 @@ class Reconstruction(Trainer):
         masks = masking.hidden_tokens(self.masker, view, self.is_hideable, self.generator)
         is_hidden = packing.pack(masks)
         hidden_view = torch.cat([tokens.hide(obs, is_hidden, self.layout), rest], dim=-1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.detach_trunk):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.autoencoder.detach_trunk):
             encoded = self.autoencoder.encode(hidden_view, packing.counts, self.agent.sequence)
         return _HiddenView(is_visible, is_visible & self.is_hideable, is_hidden, masks, *encoded)
 
@@ -182,7 +184,7 @@ class Reconstruction(Trainer):
     ) -> tuple[Scored, Truth]:
         """Reconstruct from hidden states (M, N, H); ``rest`` (M, N, D − O) of the agents' inputs. The truth
         is returned with the tokens that were reconstructed."""
-        if not self.config.rec_latent:
+        if not self.config.autoencoder.latent:
             return self.autoencoder.loss(states, truth, updates_statistics=updates_statistics), truth
         if truth.is_known is not None:
             # Half a token would have another embedding.
@@ -236,9 +238,13 @@ class Reconstruction(Trainer):
         """
         own = list(self.autoencoder.parameters())
         shares_encoder = self.autoencoder.shares_encoder
-        is_shared = shares_encoder and not self.config.detach_trunk and t_env >= self.config.rec_warmup
+        is_shared = (
+            shares_encoder
+            and not self.config.autoencoder.detach_trunk
+            and t_env >= self.config.autoencoder.warmup
+        )
         if not shares_encoder:
-            rec = self.config.lambda_rec * rec
+            rec = self.config.autoencoder.weight * rec
         shared = self.agent.q_parameters()
         norms = rec.new_zeros(())
         if rec.requires_grad:  # something was scored
@@ -252,17 +258,17 @@ class Reconstruction(Trainer):
             if not shares_encoder:
                 norms = own_norm
             if is_shared:
-                norms = self._share(shared, gradients[len(own) :], self.config.lambda_rec)
+                norms = self._share(shared, gradients[len(own) :], self.config.autoencoder.weight)
         if aug is not None:
             gradients = torch.autograd.grad(aug, shared, allow_unused=True)
-            _add_clipped(shared, gradients, self.config.lambda_aug, self.max_norm)
+            _add_clipped(shared, gradients, self.config.view.weight, self.max_norm)
         return norms
 
     def _share(
         self, shared: list[nn.Parameter], gradients: tuple[torch.Tensor | None, ...], weight: float
     ) -> torch.Tensor:
         """Add the reconstruction's gradients to the agent's; returns their norm."""
-        if self.config.balance == "gradient":
+        if self.config.autoencoder.balance == "gradient":
             # The reconstruction's gradient becomes the share λ_rec of the TD loss's, over what both train.
             pairs = [
                 (parameter.grad, gradient)

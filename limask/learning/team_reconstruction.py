@@ -39,7 +39,7 @@ class Schedule:
 
     def __init__(self, config: LimConfig) -> None:
         self.config = config
-        self.is_pretrained = config.pretrain_updates == 0
+        self.is_pretrained = config.team.pretrain_updates == 0
         self.n_finetuned = 0
 
     @property
@@ -47,13 +47,13 @@ class Schedule:
         """The phase of the learner's next call."""
         if not self.is_pretrained:
             return "pretrain"
-        if self.config.joint:
+        if self.config.team.joint:
             return "joint"
-        return "finetune" if self.n_finetuned < self.config.finetune_calls else "frozen"
+        return "finetune" if self.n_finetuned < self.config.team.finetune_calls else "frozen"
 
     def waits(self, episode_num: int) -> bool:
         """Whether there is nothing to be learned yet after ``episode_num`` episodes of the run."""
-        return self.phase == "pretrain" and episode_num < self.config.pretrain_episodes
+        return self.phase == "pretrain" and episode_num < self.config.team.pretrain_episodes
 
     def advance(self) -> None:
         """Count a call of the learner."""
@@ -88,7 +88,7 @@ class TeamReconstruction(Trainer):
         # autoencoder.options allows no others.
         autoencoder, masker = agent.autoencoder, masking.build(config, self.layout)
         assert isinstance(autoencoder, AgentAutoencoder) and isinstance(masker, AgentMasker)
-        optimiser = torch.optim.SGD(autoencoder.parameters(), lr=config.decoder_lr)
+        optimiser = torch.optim.SGD(autoencoder.parameters(), lr=config.autoencoder.lr)
         super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
         self.schedule = Schedule(config)
         self.random = RandomAgentMasker(config, self.layout)
@@ -110,8 +110,8 @@ class TeamReconstruction(Trainer):
     def _episodes_to_fit(self, batch: Any) -> Iterator[Any]:
         """Episodes of each SGD step."""
         if self.schedule.phase == "pretrain":
-            n_episodes = min(self.config.pretrain_episodes, batch.batch_size)
-            for step in range(self.config.pretrain_updates):
+            n_episodes = min(self.config.team.pretrain_episodes, batch.batch_size)
+            for step in range(self.config.team.pretrain_updates):
                 first = step * FIT_EPISODES % n_episodes
                 yield batch[first : min(first + FIT_EPISODES, n_episodes)]
         elif self.schedule.phase == "finetune":
@@ -148,7 +148,7 @@ class TeamReconstruction(Trainer):
         loss = self.autoencoder.loss(inputs, taken, packing.index, is_hidden[episode], is_scored[episode])
         check(loss)
         self.optimiser.zero_grad()
-        (self.config.lambda_rec * loss).backward()
+        (self.config.autoencoder.weight * loss).backward()
         norm = nn.utils.clip_grad_norm_(self.autoencoder.parameters(), self.max_norm)
         self.optimiser.step()
         mask_rate = is_hidden.float().mean()

@@ -59,16 +59,16 @@ class Trainer(ABC):
 
     def n_episodes(self, batch: Any) -> int:
         """Episodes of an update that are reconstructed."""
-        return max(1, round(self.config.rec_share * batch.batch_size))
+        return max(1, round(self.config.autoencoder.share * batch.batch_size))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep beside the agent, and what it was written with."""
         return {
-            "autoencoder": self.config.autoencoder,
-            "use_inference": self.config.use_inference,
-            "rec_latent": self.config.rec_latent,
+            "autoencoder": self.config.autoencoder.name,
+            "use_inference": self.config.autoencoder.use_inference,
+            "rec_latent": self.config.autoencoder.latent,
             "optimiser": self.optimiser.state_dict(),
-            "masker": self.config.masker,
+            "masker": self.config.masker.name,
             "masker_state": self.masker.state_dict(),
             "generator": self.generator.get_state(),
         }

@@ -31,8 +31,9 @@ PREFIX = "lim_"
 
 #: The one value of options that a host's own loss has no use for.
 _UNUSED: dict[str, object] = {
-    "lambda_aug": 0.0, "rec_weights": False, "credit": "local", "td_lambda": 0.0, "rec_latent": False,
-    "use_inference": False, "q_lambda": False,
+    "view.weight": 0.0, "autoencoder.saliency_weights": False, "masker.credit": "local",
+    "targets.td_lambda": 0.0, "autoencoder.latent": False, "autoencoder.use_inference": False,
+    "targets.q_lambda": False,
 }  # fmt: skip
 
 
@@ -67,11 +68,11 @@ class WrappedLearner(Checkpoints):
         #: The batch being trained on and its environment steps, inside the host's ``train``.
         self._now: tuple[Any, int] | None = None
         self._stats: dict[str, torch.Tensor] = {}
-        kind = autoencoder.REGISTRY[self.config.autoencoder]
+        kind = autoencoder.REGISTRY[self.config.autoencoder.name]
         if kind is not None:
             optimiser = self._agent_optimiser()
             self.reconstruction = self._trainer(kind)
-            if self.config.lambda_rec > 0:
+            if self.config.autoencoder.weight > 0:
                 optimiser.register_step_pre_hook(self._add_reconstruction)
 
     @staticmethod
@@ -83,22 +84,22 @@ class WrappedLearner(Checkpoints):
         """
         learner = f"learner={args.learner!r}"
         able = [name for name, kind in autoencoder.REGISTRY.items() if kind is None or _stands_beside(kind)]
-        if config.autoencoder not in able:
+        if config.autoencoder.name not in able:
             raise LimaskError(
-                f"lim.autoencoder={config.autoencoder!r} with {learner}: expected "
+                f"lim.autoencoder.name={config.autoencoder.name!r} with {learner}: expected "
                 f"{' or '.join(map(repr, able))}; the others need learner=lim_learner"
             )
         for name, value in _UNUSED.items():
-            if (given := getattr(config, name)) != value:
+            if (given := config.value(name)) != value:
                 raise LimaskError(
                     f"lim.{name}={given!r} with {learner}, whose loss is the host's own; set "
                     f"lim.{name}={value!r}"
                 )
         known = _signals(args)
-        if missing := masking.REGISTRY[config.masker].signals - known:
+        if missing := masking.REGISTRY[config.masker.name].signals - known:
             able = [name for name, masker in masking.REGISTRY.items() if masker.signals <= known]
             raise LimaskError(
-                f"lim.masker={config.masker!r} with {learner}, which gives a masker no "
+                f"lim.masker.name={config.masker.name!r} with {learner}, which gives a masker no "
                 f"{', '.join(sorted(missing))}: expected one of {', '.join(able)}"
             )
         if args.agent_output_type != "q" and config.n_minibatches(args.batch_size) > 1:
@@ -167,7 +168,9 @@ class WrappedLearner(Checkpoints):
             LimaskError: the run has no autoencoder.
         """
         if not isinstance(self.reconstruction, Reconstruction):
-            raise LimaskError(f"lim.autoencoder={self.config.autoencoder!r} hides and reconstructs no tokens")
+            raise LimaskError(
+                f"lim.autoencoder.name={self.config.autoencoder.name!r} hides and reconstructs no tokens"
+            )
         return self.reconstruction.look(HostUpdate(self, batch, t_env))
 
     def _add_reconstruction(self, *_: Any) -> None:

@@ -20,7 +20,7 @@ from limask.masking.mixture import AgentMixture, Mixture
 from limask.masking.random import NoMasker, RandomAgentMasker, RandomMasker
 from limask.masking.scored import CoordinationMasker, LearningProgressMasker, ValueSaliencyMasker
 
-#: Masker by its name in ``lim.masker``. A checkout's ``src/modules/maskers`` may add some of its own.
+#: Masker by its name in ``lim.masker.name``. A checkout's ``src/modules/maskers`` may add some of its own.
 REGISTRY: dict[str, type[Masker]] = {
     "none": NoMasker,
     "random": RandomMasker,
@@ -39,7 +39,7 @@ REGISTRY: dict[str, type[Masker]] = {
 
 def build(config: LimConfig, layout: Layout) -> Masker:
     """The masker that ``config`` names; an informed one begins as random masks and keeps a share of them."""
-    kind = REGISTRY[config.masker]
+    kind = REGISTRY[config.masker.name]
     masker = kind(config, layout)
     if not kind.is_informed:
         return masker

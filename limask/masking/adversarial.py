@@ -46,10 +46,10 @@ class AdversarialMasker(Masker):
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.obs.device)
         logits = self._on(view.obs.device)(view.obs, view.is_visible)
         # The ratio is where the network starts: its last layer is zero then. A ratio of 0 stays 0.
-        logits = logits + torch.logit(torch.tensor(self.config.mask_ratio), eps=1e-3)
+        logits = logits + torch.logit(torch.tensor(self.config.masker.ratio), eps=1e-3)
         self._last = (logits, is_candidate)
-        draw = noise(view.is_visible.shape, self.config.mask_span, generator)
-        return (draw < logits.detach().sigmoid()) & (self.config.mask_ratio > 0)
+        draw = noise(view.is_visible.shape, self.config.masker.span, generator)
+        return (draw < logits.detach().sigmoid()) & (self.config.masker.ratio > 0)
 
     def learn(self, is_hidden: torch.Tensor, error: torch.Tensor) -> None:
         """See ``Masker.learn``."""
@@ -62,7 +62,7 @@ class AdversarialMasker(Masker):
         scored = error[is_hidden]
         advantage = (scored - scored.mean()) / scored.std(unbiased=False).clamp(min=1e-6)
         log_chance = nn.functional.logsigmoid(logits)[is_hidden]
-        too_many = logits.sigmoid()[is_candidate].mean() - self.config.mask_ratio
+        too_many = logits.sigmoid()[is_candidate].mean() - self.config.masker.ratio
         loss = -(advantage * log_chance).mean() + PENALTY * too_many.square()
         self._optimiser.zero_grad()
         loss.backward()

@@ -2,7 +2,7 @@
 
 The rule of LI-MA²E (TD-error-informed masking on top of MA²E, Kang et al., ICLR 2025) and the four scores it
 was compared with. QMIX does not train an agent's value towards a target of its own, so an agent's TD error is
-a heuristic; ``lim.credit`` chooses between two of them.
+a heuristic; ``lim.masker.credit`` chooses between two of them.
 """
 
 from __future__ import annotations

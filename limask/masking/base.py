@@ -100,7 +100,7 @@ def hidden_tokens(
     is_visible = view.is_visible
     is_hidden = masker.propose(view, generator) & is_visible & is_hideable
     n_kept = (is_visible & ~is_hidden).sum(dim=-1, keepdim=True)
-    n_lacking = masker.config.keep_at_least - n_kept
+    n_lacking = masker.config.masker.keep_at_least - n_kept
     if not bool(((n_lacking > 0) & is_hidden.any(dim=-1, keepdim=True)).any()):
         return is_hidden
     draw = torch.rand(is_hidden.shape, generator=generator, device=is_hidden.device)

@@ -21,9 +21,11 @@ def random_share(config: LimConfig, t_env: int) -> float:
     1 until ``random_until``, for the learner's signals mean little before the values do; then it falls in a
     straight line, over ``random_anneal`` steps, to ``random_finish``, which keeps every token covered.
     """
-    passed = max(0, t_env - config.random_until)
-    done = min(1.0, passed / config.random_anneal) if config.random_anneal else float(passed > 0)
-    return 1.0 - (1.0 - config.random_finish) * done
+    passed = max(0, t_env - config.masker.random_until)
+    done = (
+        min(1.0, passed / config.masker.random_anneal) if config.masker.random_anneal else float(passed > 0)
+    )
+    return 1.0 - (1.0 - config.masker.random_finish) * done
 
 
 class Mixture(Masker):

@@ -22,7 +22,7 @@ class RandomMasker(Masker):
 
     def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
-        return noise(view.is_visible.shape, self.config.mask_span, generator) < self.config.mask_ratio
+        return noise(view.is_visible.shape, self.config.masker.span, generator) < self.config.masker.ratio
 
 
 class RandomAgentMasker(AgentMasker):

@@ -27,12 +27,12 @@ class ScoredMasker(Masker):
         """See ``Masker.propose``."""
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.is_visible.device)
         uniform = self.uniform(view, generator)
-        return draw(self.scores(view), is_candidate, self.config.mask_ratio, uniform)
+        return draw(self.scores(view), is_candidate, self.config.masker.ratio, uniform)
 
     def uniform(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """Uniform numbers (B, T, N, K + 1) for ``draw``, the same for a span of steps."""
         shape = view.is_visible.shape
-        return noise(torch.Size((*shape[:-1], shape[-1] + 1)), self.config.mask_span, generator)
+        return noise(torch.Size((*shape[:-1], shape[-1] + 1)), self.config.masker.span, generator)
 
     @abstractmethod
     def scores(self, view: MaskView) -> torch.Tensor:
@@ -80,7 +80,7 @@ class CoordinationMasker(ScoredMasker):
         """See ``Masker.propose``."""
         is_ally = of_kind(self.layout, "ally", view.is_visible.device)
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.is_visible.device)
-        uniform, ratio = self.uniform(view, generator), self.config.mask_ratio
+        uniform, ratio = self.uniform(view, generator), self.config.masker.ratio
         is_hidden = draw(self.scores(view), is_candidate & is_ally, ratio, uniform)
         return is_hidden | ((uniform[..., :-1] < ratio) & ~is_ally)
 

@@ -114,7 +114,8 @@ class TeamTrunk(nn.Module):
         half, odd = divmod(spec.hidden_dim, 2)
         if odd:
             raise LimaskError(
-                f"hidden_dim={spec.hidden_dim} with lim.autoencoder='team': expected an even number, half "
+                f"hidden_dim={spec.hidden_dim} with lim.autoencoder.name='team': expected an even number, "
+                "half "
                 "of it for the own observation and half for the team's"
             )
         self.input_size, self.obs_size = spec.input_size(obs_size), obs_size

@@ -25,7 +25,7 @@ from limask.experiments.hosted import Arm, Shape
 BATCH, ENVS, UPDATES = 32, 8, 8
 
 #: The control arm on the host's own one-step targets: the same maths as the host's learner.
-PARITY = {"td_lambda": 0.0}
+PARITY = {"targets": {"td_lambda": 0.0}}
 
 #: LBF's ``Foraging-8x8-2p-3f``: no part of it is needed for its sizes.
 LBF = Shape("lbf_8x8_2p_3f", 2, 6, 15, 30, 50, "gymma", {"key": "lbforaging:Foraging-8x8-2p-3f-v3"})
@@ -97,7 +97,7 @@ def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
         if shape.name == "2s3z" and not effort.is_quick:
             arms |= {
                 f"qmix_entity_lim masker={masker}": build(
-                    host, "qmix_entity_lim", shape, lim={"masker": masker}
+                    host, "qmix_entity_lim", shape, lim={"masker": {"name": masker}}
                 )
                 for masker in masking.REGISTRY
             }
@@ -125,7 +125,7 @@ def _update(arm: Arm, batch: Any) -> float:
 
 #: Arms whose autoencoders take part in acting; what is pretrained and tuned at the beginning is frozen here.
 _INFERRING = ("qmix_ma2e", "qmix_li_ma2e")
-_TRAINED = {"pretrain_updates": 0, "finetune_calls": 0}
+_TRAINED = {"team": {"pretrain_updates": 0, "finetune_calls": 0}}
 
 
 def _battles(host: Any, shape: Shape) -> Any:

@@ -54,7 +54,7 @@ def options(where: str, value: object) -> Options:
         raise LimaskError(f"{where} is {value!r}: expected a block of options, as in the configs")
     for key, option in value.items():
         if not isinstance(key, str) or "." in key:
-            raise LimaskError(f"{where}: {key!r} is no option: write `lim: {{masker: none}}`, not lim.masker")
+            raise LimaskError(f"{where}: {key!r} is no option: write `lim: {{trunk: fc}}`, not lim.trunk")
         if isinstance(option, Mapping):
             options(f"{where}.{key}", option)
         elif not _is_plain(option):

@@ -57,12 +57,12 @@ def inspect(folder: Path, *, seed: int, output: Path) -> Inspection:
 
 
 def _check_autoencoder(run: TrainedRun) -> None:
-    name = run.config.get("lim", {}).get("autoencoder", "none")
+    name = run.config.get("lim", {}).get("autoencoder", {}).get("name", "none")
     able = [AUTO] + [key for key, kind in REGISTRY.items() if kind is not None and kind.hides == "tokens"]
     if name not in able:
         raise LimaskError(
-            f"{run.folder} was trained with lim.autoencoder={name}, and hides and reconstructs no "
-            f"entities; inspect a run with lim.autoencoder={' or '.join(able[1:])}"
+            f"{run.folder} was trained with lim.autoencoder.name={name}, and hides and reconstructs no "
+            f"entities; inspect a run with lim.autoencoder.name={' or '.join(able[1:])}"
         )
 
 
