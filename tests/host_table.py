@@ -251,8 +251,9 @@ def with_table(page: str, table: str) -> str:
 
 
 def tables(records: Records) -> str:
-    """A table in Markdown for each environment, algorithms down and hosts across; failures in notes below."""
-    parts, failures = [], []
+    """A table in Markdown for each environment, algorithms down and hosts across; below them the failures."""
+    parts: list[str] = []
+    failures: list[list[str]] = []
     for environment, by_host in records.items():
         ran = {name for cells in by_host.values() for name in cells}
         rows = []
@@ -262,14 +263,16 @@ def tables(records: Records) -> str:
                 outcome = outcomes.get(algorithm, "")
                 if outcome.startswith(FAILED):
                     error = outcome.removeprefix(FAILED)
-                    failures.append(f"`{algorithm}` on {environment} in {host}: `{error}`")
-                    cells.append(f"✗ ({len(failures)})")
+                    run = f"{in_code(algorithm)} on {environment} in {host}"
+                    failures.append([f"✗ ({len(failures) + 1})", run, f"`{error}`"])
+                    cells.append(failures[-1][0])
                 else:
                     cells.append(sign(outcome))
             rows.append([in_code(algorithm), *cells])
         parts.append(table([environment, *by_host], rows))
-    notes = "".join(f"{number}. {failure}.\n" for number, failure in enumerate(failures, 1))
-    return "\n".join([*parts, notes] if notes else parts)
+    if failures:
+        parts.append(table(["failed", "what", "error"], failures))
+    return "\n".join(parts)
 
 
 def summary(records: Records) -> str:
@@ -295,8 +298,9 @@ def in_code(name: str) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown, its first column to the left and the others centred."""
-    lines = [head, ["---", *[":-:"] * (len(head) - 1)], *rows]
+    """A table in Markdown; columns of signs are centred."""
+    signs = [all(row[column][:1] in "✓✗–" for row in rows) for column in range(len(head))]
+    lines = [head, [":-:" if is_sign else "---" for is_sign in signs], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

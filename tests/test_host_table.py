@@ -27,8 +27,10 @@ def test_tables_have_a_sign_for_each_outcome_and_a_note_for_each_failure() -> No
         "| `qmix` (stock) | ✓ |",
         "| `qmix_lim` | ✗ (2) |",
         "",
-        "1. `qplex_lim` on SMAX 3m in PyMARL2 `1`: `KeyError: 'x'`.",
-        "2. `qmix_lim` on LBF 2s-8x8 in EPyMARL `2`: `late`.",
+        "| failed | what | error |",
+        "| :-: | --- | --- |",
+        "| ✗ (1) | `qplex_lim` on SMAX 3m in PyMARL2 `1` | `KeyError: 'x'` |",
+        "| ✗ (2) | `qmix_lim` on LBF 2s-8x8 in EPyMARL `2` | `late` |",
     ]
 
 
@@ -46,6 +48,6 @@ def test_pages_hold_what_the_records_say() -> None:
     records = json.loads(host_table.RECORDS.read_text(encoding="utf-8"))
     page = host_table.PAGE.read_text(encoding="utf-8")
     assert page == host_table.with_table(page, host_table.tables(records))
-    assert page.count("✗ (") == 1
+    assert page.count("| ✗ (") == 2
     readme = host_table.README.read_text(encoding="utf-8")
     assert readme == host_table.with_table(readme, host_table.summary(records))
