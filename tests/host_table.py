@@ -279,7 +279,8 @@ def summary(records: Records) -> str:
     """One table of ``SHOWN``: hosts down, environments across. An environment's name ends at its map's."""
     hosts = dict.fromkeys(host for by_host in records.values() for host in by_host)
     rows = [
-        [host, *(sign(by_host.get(host, {}).get(SHOWN, "")) for by_host in records.values())] for host in hosts
+        [host, *(sign(by_host.get(host, {}).get(SHOWN, "")) for by_host in records.values())]
+        for host in hosts
     ]
     return table([in_code(SHOWN), *(name.split(" ")[0] for name in records)], rows)
 

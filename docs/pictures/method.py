@@ -122,7 +122,12 @@ def tokens(left: float, panel: int, theme: Theme) -> Iterator[str]:
         colour = ("#ffffff" if theme == THEMES["light"] else "#0d1117") if state == "seen" else theme.text
         if state != "hidden":
             yield text(
-                x + TOKEN / 2, TOKENS_TOP + 21, unit.name, colour, 15, 'text-anchor="middle" font-weight="600"'
+                x + TOKEN / 2,
+                TOKENS_TOP + 21,
+                unit.name,
+                colour,
+                15,
+                'text-anchor="middle" font-weight="600"',
             )
 
 
@@ -171,7 +176,9 @@ def draw(theme: Theme) -> str:
         ("inferred", "inferred"),
     ):
         unit = UNITS[3]
-        parts.append(f'<rect x="{x:g}" y="{HEIGHT - 28}" width="18" height="18" rx="3" {look(unit, state, theme)}/>')
+        parts.append(
+            f'<rect x="{x:g}" y="{HEIGHT - 28}" width="18" height="18" rx="3" {look(unit, state, theme)}/>'
+        )
         parts.append(text(x + 26, HEIGHT - 14, words, theme.faint, 16))
         x += 60 + 8.6 * len(words)
     parts.append(
