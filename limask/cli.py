@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limask import __version__
-from limask.errors import LimaskError
+from limask.errors import DIVERGED_STATUS, LimaskError
 
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
 
@@ -56,9 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.set_defaults(command=_status)
     text = "run a host's own main with limask registered in memory; nothing of the host is edited"
-    run = commands.add_parser(
-        "run", help=text, description=text, epilog=f"example: {_RUN_EXAMPLE}", allow_abbrev=False
-    )
+    epilog = f"example: {_RUN_EXAMPLE} (exit status {DIVERGED_STATUS}: a loss was not finite)"
+    run = commands.add_parser("run", help=text, description=text, epilog=epilog, allow_abbrev=False)
     run.add_argument("--host", required=True, help="pymarlzooplus, or the folder of a checkout")
     run.add_argument(
         "--results", type=Path, default=Path("results"), help="folder for results (default: ./results)"

@@ -21,6 +21,15 @@ class LimaskError(SacredError):
         super().__init__(message, print_traceback=False)
 
 
+class DivergedError(LimaskError):
+    """Training was stopped because a loss is not finite: a result, not a mistake of the user's."""
+
+
+#: Exit status of a ``limask run`` whose training diverged, by which campaigns know it, and the file among its
+#: results that says what was not finite, and when.
+DIVERGED_STATUS, DIVERGED_FILE = 3, "diverged.txt"
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Words that point to the nearest of the ``known`` names, or none."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from limask import compat, resources
-from limask.experiments.hosted import config_folder, merged
+from limask.experiments.nested import merged
 from limask.hosts import Host, PymarlzooplusHost, host_of
 
 N_AGENTS, N_ACTIONS, OBS_SIZE, STATE_SIZE, LIMIT = 3, 5, 12, 7, 9
@@ -46,13 +46,13 @@ def load_host(where: str) -> Host:
 
 def make_args(host: Host, algorithm: str, env: str = "gymma", **overrides: Any) -> SimpleNamespace:
     """The host's arguments for one of its algorithms or of limask's, after the environment has been built."""
-    folder = config_folder(host)
+    folder = host.config_folder()
     args = yaml.safe_load((folder / "default.yaml").read_text())
     own, ours = folder / f"algs/{algorithm}.yaml", resources.config_dir() / f"algs/{algorithm}.yaml"
-    merged(args, yaml.safe_load((ours if ours.exists() else own).read_text()))
+    args = merged(args, yaml.safe_load((ours if ours.exists() else own).read_text()))
     sizes = {"n_agents": N_AGENTS, "n_actions": N_ACTIONS, "state_shape": STATE_SIZE}
     fixed = {"env": env, "env_args": {}, "seed": 1, "device": "cpu", "use_cuda": False}
-    merged(args, fixed | sizes | {"learner_log_interval": 0, "batch_size": 32})
+    args = merged(args, fixed | sizes | {"learner_log_interval": 0, "batch_size": 32})
     return SimpleNamespace(**merged(args, overrides))
 
 

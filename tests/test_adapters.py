@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import CHECKOUTS
 from limask.hosts.base import _WithoutExit
+from limask.hosts.epymarl import EpymarlHost
 from limask.hosts.pymarl import PymarlHost
 from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _with_every_mixer
 from limask.install.families import FAMILIES
@@ -98,7 +100,7 @@ MAP = {"n_agents": 3, "n_enemies": 4, "a_race": "P", "b_race": "T", "unit_type_b
 
 def test_pymarl3_asks_its_own_smac_for_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     host, asked = Pymarl3Host(), []
-    own = SimpleNamespace(get_map_params={"3x_vs_4x": MAP}.__getitem__)
+    own = SimpleNamespace(get_map_params={"3x_vs_4x": MAP}.__getitem__, __file__="/src/learners/__init__.py")
     monkeypatch.setattr(host, "module", lambda name: asked.append(name) or own)
     given = host.layout_args(SimpleNamespace(env="sc2", env_args={"map_name": "3x_vs_4x"}))
     assert smac_layout(given) == smac_layout_of(MAP, {})
@@ -107,13 +109,27 @@ def test_pymarl3_asks_its_own_smac_for_maps(monkeypatch: pytest.MonkeyPatch) -> 
         host.layout_args(SimpleNamespace(env="sc2", env_args={"map_name": "3y"}))
     smax = {"map_name": "3m"}
     assert host.layout_args(SimpleNamespace(env="smax", env_args=smax)) is smax
-    assert len(asked) == 2
+    assert asked[2:] == ["learners"], "it has no need of maps"
     drawn = {"map_name": "3x_vs_4x", "capability_config": {"n_units": 5, "team_gen": {}}}
     given = host.layout_args(SimpleNamespace(env="sc2_v2", env_args=drawn))
     assert asked[-1] == "envs.smac_v2.official.maps"
     assert known_layout(LimConfig(), "sc2_v2", given) == smacv2_layout_of(
         {**MAP, "n_agents": 5, "n_enemies": 5}, drawn
     )
+
+
+def test_what_the_files_of_a_host_tell_of_an_environment(tmp_path: Path) -> None:
+    """Without a module of the host's: PyMARL3's maps are in modules, EPyMARL's SMACv2 scenarios in files."""
+    given = {"map_name": "3m"}
+    for host in (PymarlHost(), Pymarl2Host(), EpymarlHost()):
+        assert host.known_env_args(tmp_path, "sc2", given) is given
+    assert Pymarl3Host().known_env_args(tmp_path, "sc2", given) is None
+    assert Pymarl3Host().known_env_args(tmp_path, "smax", given) is given
+    folder = tmp_path / "envs/smacv2_configs"
+    folder.mkdir(parents=True)
+    (folder / "5x.yaml").write_text("env_args: {capability_config: {n_units: 5}}")
+    found = EpymarlHost().known_env_args(tmp_path, "sc2v2", {"map_name": "5x"})
+    assert found == {"capability_config": {"n_units": 5}}
 
 
 def test_pymarl3_without_starcraft_says_what_to_install() -> None:

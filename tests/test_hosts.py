@@ -13,6 +13,7 @@ from typing import Any
 import checkout_parts
 import pytest
 
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS
 from limask.experiments.storage.sacred_files import latest_run, read_curves
 from limask.install import install, uninstall
 from limask.install.families import family_of
@@ -213,3 +214,16 @@ def test_unedited_checkout_runs_through_limask_run(source: Path, tmp_path: Path)
     assert list((tmp_path / "out/tensorboard").rglob("events.out.tfevents.*"))
     assert git_status(checkout) == before
     assert not (checkout / "results").exists()
+
+
+def test_divergence_is_an_exit_status_of_its_own(tmp_path: Path) -> None:
+    """Whatever the message says, and unlike that of any other mistake."""
+    command = [sys.executable, "-m", "limask", "run", "--host", "pymarlzooplus", "--config=qmix_fc"]
+    command += ["--env-config=smax", *SHORT[:-1], "lr=1e18", "grad_norm_clip=1e18"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True, timeout=300)
+    assert done.returncode == DIVERGED_STATUS, done.stderr[-2000:]
+    assert "training stops before the networks are spoiled" in done.stderr
+    said = (tmp_path / "results" / DIVERGED_FILE).read_text()
+    assert said.startswith("TD loss is nan at t_env=") or said.startswith("TD loss is inf at t_env=")
+    assert "Traceback" not in done.stderr

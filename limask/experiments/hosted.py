@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from limask.envs.smax import SmaxVector, env_info
 from limask.errors import LimaskError
 from limask.experiments.nested import merged
 from limask.hosts import Host, PymarlzooplusHost
+from limask.install.families import pymarlzooplus_folder
 
 
 class Shape(NamedTuple):
@@ -62,13 +62,11 @@ def load_host() -> Host:
         raise LimaskError(f"{error}: `pip install 'limask[report]'`") from error
     torch.set_num_threads(1)
     host = PymarlzooplusHost()
+    pymarlzooplus_folder()
     try:
         host.register()
     except ImportError as error:
-        raise LimaskError(
-            f"{error}: `pip install 'limask[pymarlzooplus]'` and then "
-            "`pip install --no-deps pymarlzooplus==1.1.0`"
-        ) from error
+        raise LimaskError(f"{error}: `pip install 'limask[pymarlzooplus]'`") from error
     return host
 
 
@@ -85,17 +83,12 @@ def smax_shape(map_name: str) -> Shape:
     )  # fmt: skip
 
 
-def config_folder(host: Host) -> Path:
-    """The host's own ``config`` folder."""
-    return Path(host.module("learners").__file__).parents[1] / "config"
-
-
 def arguments(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> SimpleNamespace:
     """The host's arguments for one of its algorithms or of limask's, after the environment has been built."""
-    folder = config_folder(host)
+    folder = host.config_folder()
     args = yaml.safe_load((folder / "default.yaml").read_text())
     own, ours = folder / f"algs/{algorithm}.yaml", resources.config_dir() / f"algs/{algorithm}.yaml"
-    merged(args, yaml.safe_load((ours if ours.exists() else own).read_text()))
+    args = merged(args, yaml.safe_load((ours if ours.exists() else own).read_text()))
     sizes = {"n_agents": shape.n_agents, "n_actions": shape.n_actions, "state_shape": shape.state_size}
     where = {"env": shape.env, "env_args": {**shape.env_args, "seed": 1}}
     fixed = {"seed": 1, "device": "cpu", "use_cuda": False}

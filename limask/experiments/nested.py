@@ -14,8 +14,9 @@ def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``update`` laid over it, block by block, as the hosts do."""
+def merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    """``update`` laid over ``base``, block by block, as the hosts do; both stay as they are."""
+    both = dict(base)
     for key, value in update.items():
-        base[key] = merged(dict(base.get(key) or {}), value) if isinstance(value, dict) else value
-    return base
+        both[key] = merged(both.get(key) or {}, value) if isinstance(value, Mapping) else value
+    return both

@@ -10,6 +10,7 @@ import importlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,10 +64,26 @@ class Host(ABC):
         """H, under the family's name for it."""
         return int(args.hidden_dim)
 
-    def layout_args(self, args: Any) -> Mapping[str, Any]:
-        """``env_args``, with what the family keeps elsewhere of an environment's options."""
-        env_args: Mapping[str, Any] = args.env_args
+    def config_folder(self) -> Path:
+        """The host's own folder of configs."""
+        return Path(self.module("learners").__file__).parents[1] / "config"
+
+    def known_env_args(self, config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """``env_args``, with what the family keeps elsewhere of an environment's options, as far as its files
+        tell; None where only its modules do.
+
+        Args:
+            config: the host's folder of configs.
+            env: the host's name of the environment.
+            env_args: as the run gives them.
+        """
         return env_args
+
+    def layout_args(self, args: Any) -> Mapping[str, Any]:
+        """``known_env_args`` of a run in this host, whose modules can be imported."""
+        known = self.known_env_args(self.config_folder(), args.env, args.env_args)
+        assert known is not None  # who asks modules overrides this
+        return known
 
     @abstractmethod
     def update_targets(self, learner: Any, episode_num: int) -> None:

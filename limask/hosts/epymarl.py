@@ -38,10 +38,9 @@ class EpymarlHost(TauHost):
     #: One battle, as its runners step it.
     env: type[SmaxEnv] = FiveTupleSmaxEnv
 
-    def layout_args(self, args: Any) -> Mapping[str, Any]:
-        """See ``Host.layout_args``: those of SMACv2 are in a file of its scenarios."""
-        config = Path(self.module("envs").__file__).parents[1] / "config"
-        return scenario_args(config, args.env, args.env_args)
+    def known_env_args(self, config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See ``Host.known_env_args``: those of SMACv2 are in a file of its scenarios."""
+        return scenario_args(config, env, env_args)
 
     def actions_of(self, chosen: Any) -> torch.Tensor:
         """See ``Host.actions_of``."""

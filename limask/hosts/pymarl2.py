@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,10 @@ _MAPS = {"sc2": "envs.smac_v1.official.maps", "sc2_v2": "envs.smac_v2.official.m
 class Pymarl3Host(Pymarl2Host):
     """PyMARL3: as PyMARL2, but its agents may act on the CPU while they learn on the GPU, and it has its
     own SMAC and SMACv2."""
+
+    def known_env_args(self, config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """See ``Host.known_env_args``: its own maps are in its modules."""
+        return None if env in _MAPS else env_args
 
     def layout_args(self, args: Any) -> Mapping[str, Any]:
         """See ``Host.layout_args``."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sacred.observers
 
 from limask import compat, resources
-from limask.errors import LimaskError
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, DivergedError, LimaskError
 from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics
 from limask.install import recognised
-from limask.install.families import PYMARLZOOPLUS
+from limask.install.families import PYMARLZOOPLUS, pymarlzooplus_folder
 
 
 def run_host(
@@ -41,27 +41,38 @@ def run_host(
 
     Raises:
         LimaskError: no such host, or one that does not start here as it is; nothing has been run.
-        SystemExit: the host ended with a status of its own.
+        SystemExit: the host ended with a status of its own; ``DIVERGED_STATUS`` where training diverged.
     """
     results = results.resolve()
     if host == PYMARLZOOPLUS:
-        found = importlib.util.find_spec(PYMARLZOOPLUS)
-        if found is None or found.origin is None:
-            raise LimaskError(
-                "--host=pymarlzooplus, and that package is not installed: "
-                "`pip install 'limask[pymarlzooplus]'` and then "
-                "`pip install --no-deps pymarlzooplus==1.1.0`"
-            )
-        arguments = _resolve_configs(arguments, Path(found.origin).parent / "config")
+        folder = pymarlzooplus_folder("--host=pymarlzooplus")
+        arguments = _resolve_configs(arguments, folder / "config")
         _redirect_results(results)
-        _run_pymarlzooplus(arguments, _opened(sinks, results))
+        with _divergence_told(results):
+            _run_pymarlzooplus(arguments, _opened(sinks, results))
     else:
         source = _source_folder(Path(host))
         arguments = _resolve_configs(arguments, source / "config")
         _make_compatible(source, with_compat)
         _redirect_results(results)
         overridden = _with_override(arguments, f"local_results_path={results}")
-        _run_checkout(source, overridden, _opened(sinks, results))
+        with _divergence_told(results):
+            _run_checkout(source, overridden, _opened(sinks, results))
+
+
+@contextmanager
+def _divergence_told(results: Path) -> Iterator[None]:
+    """End with a status of its own, and write down why: sacred ends with status 1 whatever was raised."""
+    try:
+        yield
+    except (SystemExit, DivergedError) as end:
+        cause: BaseException | None = end
+        while cause is not None and not isinstance(cause, DivergedError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        (results / DIVERGED_FILE).write_text(f"{cause}\n", encoding="utf-8")
+        raise SystemExit(DIVERGED_STATUS) from end
 
 
 def _opened(sinks: Sequence[str], results: Path) -> list[Sink]:

@@ -17,7 +17,7 @@ import yaml
 from limask import __version__, compat, memory, resources
 from limask.errors import LimaskError
 from limask.install import MANIFEST, recognised
-from limask.install.families import PYMARLZOOPLUS, family_of
+from limask.install.families import PYMARLZOOPLUS, family_of, pymarlzooplus_folder
 from limask.install.manifest import read_manifest
 
 #: Versions that the tests run with (those of ``constraints.txt``).
@@ -89,11 +89,10 @@ def _packages() -> Iterator[Finding]:
 
 def _pymarlzooplus() -> Iterator[Finding]:
     try:
+        pymarlzooplus_folder()
         yield Finding("ok", f"host: {PYMARLZOOPLUS} {version(PYMARLZOOPLUS)}")
-    except PackageNotFoundError:
-        text = f"host: {PYMARLZOOPLUS} is missing: `pip install 'limask[pymarlzooplus]'` and then "
-        text += "`pip install --no-deps pymarlzooplus==1.1.0`; or name a checkout: `limask doctor CHECKOUT`"
-        yield Finding("stop", text)
+    except (LimaskError, PackageNotFoundError) as error:
+        yield Finding("stop", f"host: {error}; or name a checkout: `limask doctor CHECKOUT`")
 
 
 def _checkout(root: Path) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,24 @@ FAMILIES = (
     Family("pymarl2", "PyMARL2", {_NQ_LEARNER: "NQLearner"}),
     Family("pymarl", "PyMARL", {_Q_LEARNER: "target_update_interval"}),
 )
+
+
+def pymarlzooplus_folder(asked: str = "") -> Path:
+    """Folder of the installed pymarlzooplus.
+
+    Args:
+        asked: where it was asked for, as ``--host=pymarlzooplus``, for the message.
+
+    Raises:
+        LimaskError: it is not installed; the message says how to.
+    """
+    found = find_spec(PYMARLZOOPLUS)
+    if found is None or found.origin is None:
+        raise LimaskError(
+            f"{asked}{', and ' if asked else ''}pymarlzooplus is not installed: `pip install "
+            f"'limask[pymarlzooplus]'` and then `pip install --no-deps pymarlzooplus==1.1.0`"
+        )
+    return Path(found.origin).parent
 
 
 def family_of(root: Path) -> Family:

@@ -10,7 +10,7 @@ import torch
 from limask import autoencoder
 from limask.acting.agent import LimAgent
 from limask.config import LimConfig
-from limask.errors import LimaskError
+from limask.errors import DivergedError, LimaskError
 from limask.learning.trainer import Trainer
 
 #: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
@@ -57,10 +57,10 @@ def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str
     """Stop before ``loss`` spoils the networks.
 
     Raises:
-        LimaskError: it is not finite; the message tells ``where`` in the run, and the last checkpoint.
+        DivergedError: it is not finite; the message tells ``where`` in the run, and the last checkpoint.
     """
     if not torch.isfinite(loss):
-        raise LimaskError(
+        raise DivergedError(
             f"{name} is {loss.item()} at {where}: training stops before the networks are spoiled; "
             f"last checkpoint: {learner.checkpoint}; config: {learner.config}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from limask.autoencoder.options import known_layout, read_options
 from limask.errors import LimaskError, nearest
 from limask.experiments.campaign.plan import Arm, Campaign, Environment
 from limask.experiments.campaign.values import Options
-from limask.experiments.nested import flat
-from limask.hosts.epymarl import scenario_args
+from limask.experiments.nested import flat, merged
+from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.install import recognised
-from limask.install.families import PYMARLZOOPLUS
+from limask.install.families import PYMARLZOOPLUS, pymarlzooplus_folder
 
 
 def check_campaign(campaign: Campaign) -> None:
@@ -32,15 +31,16 @@ def check_campaign(campaign: Campaign) -> None:
     configs = _host_configs(campaign.host)
     if campaign.host != PYMARLZOOPLUS and not campaign.compat:
         _check_starts(configs.parent)
+    host = _host(campaign.host)
     defaults = _read(configs / "default.yaml")
     for env in campaign.environments:
-        env_options = _merged(defaults, _config(configs, "envs", env.env_config, f"environments.{env.id}"))
+        env_options = merged(defaults, _config(configs, "envs", env.env_config, f"environments.{env.id}"))
         for arm in campaign.arms:
-            options = _merged(env_options, _config(configs, "algs", arm.config, f"arms.{arm.id}"))
+            options = merged(env_options, _config(configs, "algs", arm.config, f"arms.{arm.id}"))
             for where, given in _given(campaign, arm, env):
                 _check_known(where, given, options)
-                options = _merged(options, given)
-            _check_lim(f"arms.{arm.id} on environments.{env.id}", options, configs)
+                options = merged(options, given)
+            _check_lim(f"arms.{arm.id} on environments.{env.id}", options, host, configs)
 
 
 def _given(campaign: Campaign, arm: Arm, env: Environment) -> list[tuple[str, Options]]:
@@ -51,15 +51,17 @@ def _given(campaign: Campaign, arm: Arm, env: Environment) -> list[tuple[str, Op
     ]
 
 
+def _host(name: str) -> Host:
+    """The adapter, with the maskers that the checkout brings."""
+    if name == PYMARLZOOPLUS:
+        return PymarlzooplusHost()
+    import_maskers(Path(name))
+    return host_of(recognised(Path(name)))
+
+
 def _host_configs(host: str) -> Path:
     if host == PYMARLZOOPLUS:
-        found = importlib.util.find_spec(PYMARLZOOPLUS)
-        if found is None or found.origin is None:
-            raise LimaskError(
-                "host is pymarlzooplus, and that package is not installed: `pip install "
-                "'limask[pymarlzooplus]'` and then `pip install --no-deps pymarlzooplus==1.1.0`"
-            )
-        return Path(found.origin).parent / "config"
+        return pymarlzooplus_folder("host is pymarlzooplus") / "config"
     try:
         return recognised(Path(host)) / "src/config"
     except LimaskError as error:
@@ -95,14 +97,6 @@ def _read(path: Path) -> dict[str, Any]:
     return options or {}
 
 
-def _merged(base: Options, update: Options) -> dict[str, Any]:
-    """``update`` laid over ``base``, block by block, as the hosts do."""
-    merged = dict(base)
-    for key, value in update.items():
-        merged[key] = _merged(merged.get(key) or {}, value) if isinstance(value, Mapping) else value
-    return merged
-
-
 def _check_known(where: str, given: Options, options: Options) -> None:
     # Sacred refuses what no config names.
     known = flat(options)
@@ -114,13 +108,14 @@ def _check_known(where: str, given: Options, options: Options) -> None:
             )
 
 
-def _check_lim(where: str, options: Options, configs: Path) -> None:
+def _check_lim(where: str, options: Options, host: Host, configs: Path) -> None:
     if "lim" not in options:
         return
     try:
         config = read_options(options["lim"])
-        env_args = scenario_args(configs, options["env"], options["env_args"])
-        known_layout(config, options["env"], env_args)
+        env_args = host.known_env_args(configs, options["env"], options["env_args"])
+        if env_args is not None:
+            known_layout(config, options["env"], env_args)
         config.n_minibatches(options["batch_size"])
     except LimaskError as error:
         raise LimaskError(f"{where}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -144,11 +143,11 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
     cpu = {"device": "cpu", "device_cnn_modules": "cpu", "use_cuda": False}
     # There is no replay buffer here that could be too large.
     given = {"buffer_size": 1, **sizes, **greedy, **cpu, **overrides}
+    given["env_args"] = {**overrides.get("env_args", {}), "map_name": shape.name}
     if "lim" in run.config:
         # Compiling takes longer than most evaluations.
         given["lim"] = {**overrides.get("lim", {}), "compile": False}
-    args = SimpleNamespace(**merged(copy.deepcopy(run.config), given))
-    args.env_args["map_name"] = shape.name
+    args = SimpleNamespace(**merged(run.config, given))
     _, mac, learner = hosted.arm(host, args, shape)
     path = run.checkpoint / "agent.th"
     try:

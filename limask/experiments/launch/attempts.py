@@ -6,7 +6,6 @@ import datetime
 import errno
 import os
 import platform
-import re
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -14,15 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limask.errors import LimaskError
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, LimaskError
 from limask.experiments.campaign.collect import read_tests
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, Outcome
 from limask.experiments.campaign.plan import Run
 from limask.experiments.campaign.provenance import provenance
 from limask.experiments.launch.jobs import Job, last_line, last_text, run_jobs
-
-#: What limask's learner says when it stops because a loss is not finite.
-_DIVERGED = re.compile(r"\w[\w ]* loss is (?:nan|-?inf) at t_env=\d+")
 
 
 @dataclass
@@ -72,12 +68,18 @@ class AttemptJob(Job):
             except LimaskError as error:
                 return Outcome("failed", self.seconds, f"ended without a result: {error}")
             return Outcome("finished", self.seconds)
+        if self.status == DIVERGED_STATUS:
+            return Outcome("diverged", self.seconds, self._what_diverged())
         said = last_text(self.log)
-        if diverged := _DIVERGED.search(said):
-            return Outcome("diverged", self.seconds, diverged.group())
         if os.strerror(errno.ENOSPC) in said:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.attempt.folder))
         return Outcome("failed", self.seconds, f"{failure}: {last_line(self.log)}")
+
+    def _what_diverged(self) -> str:
+        """Name and step of the loss that was not finite."""
+        file = self.attempt.results / DIVERGED_FILE
+        said = file.read_text(encoding="utf-8") if file.is_file() else last_line(self.log)
+        return said.partition(":")[0].strip()
 
 
 def attempt_job(folder: CampaignFolder, run: Run, attempt: Attempt | None = None) -> AttemptJob:

@@ -126,10 +126,15 @@ class Job:
             self.process.wait()
         _untie(self.process)
 
+    @property
+    def status(self) -> int:
+        """Exit status of a job that has ended; the negative number of the signal that killed it."""
+        assert self.process is not None and self.process.returncode is not None
+        return self.process.returncode
+
     def failure(self) -> str | None:
         """How a job that has ended failed, as ``exit status -9 (SIGKILL)``; None where it did not."""
-        assert self.process is not None and self.process.returncode is not None
-        status = self.process.returncode
+        status = self.status
         if status == 0:
             return None
         return f"exit status {status}" + (
