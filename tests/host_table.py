@@ -1,9 +1,10 @@
-"""Fills the table in docs/hosts.md from real short runs: python tests/host_table.py CHECKOUT …
+"""Fills the tables in docs/hosts.md from real short runs: python tests/host_table.py CHECKOUT …
 
 Each host × algorithm × environment is trained for some hundred steps through ``limask run``, its last loss
 is read from what sacred wrote, and its last checkpoint is loaded and evaluated by the host's own options.
 What came of it is kept in docs/results/hosts.json; a part is run again by ``--only pymarl2``. In the place of
-StarCraft II is ``sc2_stand_in``.
+StarCraft II is ``sc2_stand_in``. The tables say ✓ or ✗; ``--from-records`` writes them, and the one in
+README.md, from docs/results/hosts.json without running anything.
 
 To add an algorithm or an environment, add a line to ``ALGORITHMS`` or ``ENVIRONMENTS``.
 """
@@ -30,9 +31,15 @@ from limask.install import recognised
 from limask.install.families import family_of
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDS, PAGE = ROOT / "docs/results/hosts.json", ROOT / "docs/hosts.md"
+RECORDS, PAGE, README = ROOT / "docs/results/hosts.json", ROOT / "docs/hosts.md", ROOT / "README.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 ZOO = "pymarlzooplus"
+#: What the records say of a pair that does not exist, and how they begin for a run that failed.
+NOT_THERE, FAILED = "not in this host", "**no**: "
+#: The row of the README's table.
+SHOWN = "qmix_lim"
+#: Environment → host → algorithm → what came of it.
+Records = dict[str, dict[str, dict[str, str]]]
 
 
 class Case(NamedTuple):
@@ -216,38 +223,86 @@ def fill(arguments: argparse.Namespace) -> None:
             print(f"{names}: {outcome} ({time.monotonic() - begun:.0f} s)", flush=True)
             records.setdefault(environment.name, {}).setdefault(host.name, {})[algorithm.name] = outcome
             RECORDS.write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n")
-            write_page(records)
+            write_pages(records)
 
 
 def outcome_of(host: Host, algorithm: Case, environment: Case, arguments: Any, work: Path) -> str:
     """What came of one trial, or why it cannot be."""
     for case in (algorithm, environment):
         if case.hosts is not None and host.key not in case.hosts:
-            return "not in this host"
+            return NOT_THERE
     try:
         return trial(host, algorithm, environment, arguments.steps, arguments.timeout, work)
     except RuntimeError as error:
-        return f"**no**: {error}"
+        return f"{FAILED}{error}"
 
 
-def write_page(records: dict[str, dict[str, dict[str, str]]]) -> None:
-    """Put the tables between the markers of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
+def write_pages(records: Records) -> None:
+    """Put the tables between the markers of the page, and the short one into the README."""
+    for path, text in ((PAGE, tables(records)), (README, summary(records))):
+        path.write_text(with_table(path.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with this between its markers."""
+    before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    PAGE.write_text(before + BEGIN + "\n" + tables(records) + END + after, encoding="utf-8")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
-def tables(records: dict[str, dict[str, dict[str, str]]]) -> str:
-    """A table in Markdown for each environment: hosts down, algorithms across."""
-    parts = []
+def tables(records: Records) -> str:
+    """A table in Markdown for each environment, algorithms down and hosts across; below them the failures."""
+    parts: list[str] = []
+    failures: list[list[str]] = []
     for environment, by_host in records.items():
         ran = {name for cells in by_host.values() for name in cells}
-        columns = [case.name for case in ALGORITHMS if case.name in ran]
-        rows = [[host, *(cells.get(name, "not run") for name in columns)] for host, cells in by_host.items()]
-        lines = [[environment, *columns], ["---"] * (len(columns) + 1), *rows]
-        parts.append("".join("| " + " | ".join(line) + " |\n" for line in lines) + "\n")
-    return "".join(parts)
+        rows = []
+        for algorithm in (case.name for case in ALGORITHMS if case.name in ran):
+            cells = []
+            for host, outcomes in by_host.items():
+                outcome = outcomes.get(algorithm, "")
+                if outcome.startswith(FAILED):
+                    error = outcome.removeprefix(FAILED)
+                    run = f"{in_code(algorithm)} on {environment} in {host}"
+                    failures.append([f"✗ ({len(failures) + 1})", run, f"`{error}`"])
+                    cells.append(failures[-1][0])
+                else:
+                    cells.append(sign(outcome))
+            rows.append([in_code(algorithm), *cells])
+        parts.append(table([environment, *by_host], rows))
+    if failures:
+        parts.append(table(["failed", "what", "error"], failures))
+    return "\n".join(parts)
+
+
+def summary(records: Records) -> str:
+    """One table of ``SHOWN``: hosts down, environments across. An environment's name ends at its map's."""
+    hosts = dict.fromkeys(host for by_host in records.values() for host in by_host)
+    rows = [
+        [host, *(sign(by_host.get(host, {}).get(SHOWN, "")) for by_host in records.values())]
+        for host in hosts
+    ]
+    return table([in_code(SHOWN), *(name.split(" ")[0] for name in records)], rows)
+
+
+def sign(outcome: str) -> str:
+    """``✓``: trained, reloaded and evaluated; ``✗``: failed; ``–``: nothing to run there, or not run."""
+    if outcome in ("", NOT_THERE):
+        return "–"
+    return "✗" if outcome.startswith(FAILED) else "✓"
+
+
+def in_code(name: str) -> str:
+    """``qmix (stock)`` → ```qmix` (stock)``."""
+    config, _, rest = name.partition(" ")
+    return f"`{config}` {rest}".rstrip()
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown; columns of signs are centred."""
+    signs = [all(row[column][:1] in "✓✗–" for row in rows) for column in range(len(head))]
+    lines = [head, [":-:" if is_sign else "---" for is_sign in signs], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 if __name__ == "__main__":
@@ -258,4 +313,10 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="+", help="pymarlzooplus, or keys of limask.install.families")
     parser.add_argument("--algorithms", nargs="+", help="names in ALGORITHMS")
     parser.add_argument("--environments", nargs="+", help="names in ENVIRONMENTS")
-    fill(parser.parse_args())
+    text = "write the tables from docs/results/hosts.json and run nothing"
+    parser.add_argument("--from-records", action="store_true", help=text)
+    given = parser.parse_args()
+    if given.from_records:
+        write_pages(json.loads(RECORDS.read_text(encoding="utf-8")))
+    else:
+        fill(given)
