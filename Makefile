@@ -7,7 +7,7 @@ STAMP = $(VENV)/.limask-installed
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint check demo docs format clean
+.PHONY: help venv test lint check demo docs options format clean
 
 help:
 	@echo 'make venv     virtual environment in $(VENV) with the tested versions of everything'
@@ -17,6 +17,7 @@ help:
 	@echo 'make format   sort imports, apply safe fixes, reformat'
 	@echo 'make demo     train three arms on one battle (the campaign demo) and report on them'
 	@echo 'make docs     build the documentation in site/ (open site/index.html)'
+	@echo 'make options  write the options of limask/config.py into config/algs and docs/options.md'
 	@echo 'make clean    remove builds and caches (not $(VENV))'
 	@echo
 	@echo 'PYTHON=python3.12 and VENV=folder choose the interpreter and the environment.'
@@ -54,10 +55,13 @@ demo: venv
 docs: venv
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+options: venv
+	$(BIN)/python docs/write_options.py
+
 format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.venv*' -not -path './$(VENV)/*' -prune -exec rm -rf {} +

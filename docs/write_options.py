@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from limask.config import LimConfig, expected, fields
+from limask.config import RENAMED, LimConfig, expected, fields
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHMS = ROOT / "config/algs"
@@ -107,7 +107,15 @@ def page() -> str:
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
-    return "\n".join(lines)
+    lines += ["## Old names", "", "Runs and reports of before options were grouped call them so:", ""]
+    lines += [
+        "| then | now |",
+        "|---|---|",
+        "| `masker` | `masker.name` |",
+        "| `autoencoder` | `autoencoder.name` |",
+    ]
+    lines += [f"| `{old}` | `{new}` |" for old, new in RENAMED.items()]
+    return "\n".join([*lines, ""])
 
 
 def _cells(field: dataclasses.Field[Any]) -> list[str]:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Options by their names in qmix_lim.yaml, which explains them (tau: target_update_interval_or_tau).
+#: Values of qmix_lim.yaml, which explains them; what its block lim: has is called there as the comments say.
 DEFAULTS = SimpleNamespace(
-    hidden_dim=64, decoder_dim=32, mixing_embed_dim=32, hypernet_embed=64,  # H, W, and the mixer's two
-    lr=0.0005, decoder_lr=0.002, grad_norm_clip=10, gamma=0.99, td_lambda=0.6, tau=0.02,
-    lambda_rec=0.1, rec_share=0.125, rec_warmup=20000, mask_ratio=0.5, keep_at_least=1,
+    hidden_dim=64, mixing_embed_dim=32, hypernet_embed=64, lr=0.0005, grad_norm_clip=10, gamma=0.99, tau=0.02,
+    decoder_dim=32, decoder_lr=0.002, lambda_rec=0.1, rec_share=0.125,  # autoencoder.: width lr weight share
+    rec_warmup=20000, td_lambda=0.6, mask_ratio=0.5, keep_at_least=1,  # autoencoder.warmup; targets., masker.
     epsilon_start=1.0, epsilon_finish=0.05, epsilon_anneal_time=50000,
 )  # fmt: skip
 

@@ -26,12 +26,14 @@ MISNOMERS = {"loss_td": ("td_error_abs",)}  # PyMARL2 and 3 log half the mean sq
 def parity(host: Host, overrides: dict[str, Any]) -> dict[str, float]:
     """Largest differences of what is logged (relative above 1) and of any parameter, over 20 updates."""
     lim = {"trunk": "fc", "autoencoder": {"name": "entity", "weight": 0.0}, "masker": {"name": "none"}}
-    lim |= {key: overrides.get(key, off) for key, off in (("td_lambda", 0.0), ("q_lambda", False))}
+    targets = {key: overrides.get(key, off) for key, off in (("td_lambda", 0.0), ("q_lambda", False))}
     common = {"target_update_interval_or_tau": 7, "target_update_interval": 7, "obs_last_action": True}
     common |= {"lr": 5e-4, "td_lambda": 0.0, "use_rnn": True, "standardise_rewards": False} | overrides
     theirs_args = host_parts.make_args(host, "qmix", **common)
     theirs = host_parts.make_learner(host, theirs_args, host_parts.OBS_SIZE, float, torch.Tensor)
-    ours = host_parts.make_learner(host, host_parts.make_args(host, "qmix_fc", lim=lim, **common))
+    ours = host_parts.make_learner(
+        host, host_parts.make_args(host, "qmix_fc", lim=lim | {"targets": targets}, **common)
+    )
     ours.mac.agent.load_state_dict(theirs.mac.agent.state_dict())
     ours.target_mac.load_state(ours.mac)
     if theirs.mixer is not None:

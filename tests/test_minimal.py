@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import importlib.util
 import os
 import re
@@ -21,6 +20,8 @@ import yaml
 from torch import Tensor
 
 from limask import masking, resources
+from limask.config import RENAMED, LimConfig, MaskerOptions, migrated
+from limask.experiments.nested import flat
 from limask.hosts import Host
 from limask.layouts import tokens
 
@@ -51,7 +52,7 @@ def host() -> Host:
 def make_learner(host: Host, clip: float = 10.0) -> Any:
     """The package's learner of ``qmix_lim`` in 64 bits, with inferences that enter its agents."""
     torch.manual_seed(0)
-    lim = {key: value for key, value in OPTIONS.items() if key != "gamma"}
+    lim = migrated({key: value for key, value in OPTIONS.items() if key != "gamma"})
     where = {"env_args": {"map_name": "3m", "sight_range": 0.5}, "n_actions": ACTIONS, "state_shape": STATE}
     args = host_parts.make_args(
         host, "qmix_lim", env="smax", lim=lim, gamma=OPTIONS["gamma"], grad_norm_clip=clip, **where
@@ -241,10 +242,7 @@ def test_masks_are_the_packages(host: Host, ratio: float, keep: int) -> None:
     batch, layout = make_batch(host, learner), learner.agent.layout
     is_visible = tokens.visibility(batch["obs"], layout)
     masker = learner.reconstruction.masker
-    config = copy.copy(masker.config)
-    for name, value in {"mask_ratio": ratio, "keep_at_least": keep}.items():
-        object.__setattr__(config, name, value)
-    masker.config = config
+    masker.config = LimConfig(masker=MaskerOptions(ratio=ratio, keep_at_least=keep))
     view = masking.MaskView(batch["obs"], is_visible, batch["filled"].squeeze(2) > 0)
     seeded = torch.Generator().manual_seed(7)
     expected = masking.hidden_tokens(masker, view, tokens.hideable(layout), seeded)
@@ -295,7 +293,8 @@ def test_epsilon_falls_linearly_and_explores_available_actions_alone() -> None:
 
 def test_defaults_are_the_configs(host: Host) -> None:
     config = yaml.safe_load((resources.config_dir() / "algs/qmix_lim.yaml").read_text())
-    config |= {key: value for key, value in config.pop("lim").items()}
+    lim = flat(config.pop("lim"))
+    config |= {old: lim[new] for old, new in RENAMED.items()}
     config["tau"] = config["target_update_interval_or_tau"]
     config["hidden_dim"] = host_parts.make_args(host, "qmix_lim").hidden_dim
     defaults = vars(minimal.DEFAULTS)
