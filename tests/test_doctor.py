@@ -85,7 +85,7 @@ def test_packages(
 
 
 @pytest.mark.parametrize(
-    ("version", "level"), [((3, 9, 1), "stop"), ((3, 10, 0), "ok"), ((3, 14, 0), "stop")]
+    ("version", "level"), [((3, 10, 9), "stop"), ((3, 11, 0), "ok"), ((3, 14, 0), "stop")]
 )
 def test_python(version: tuple[int, ...], level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", version)

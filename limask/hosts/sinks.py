@@ -116,6 +116,6 @@ def run_name(config: Mapping[str, Any]) -> str:
     """Algorithm, environment, seed and the time of the start, UTC."""
     env_args = config.get("env_args", {})
     where = env_args.get("map_name") or env_args.get("key") or config.get("env", "env")
-    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d_%H-%M-%S")
     name = f"{config.get('name', 'run')}_{where}_seed{config.get('seed')}_{now}"
     return "".join(character if character.isalnum() or character in "-_." else "-" for character in name)

@@ -26,7 +26,7 @@ TESTED = {
     "tensorboard": "2.21.0", "protobuf": "7.36.2", "gymnasium": "1.3.0", "jax": "0.10.2", "jaxmarl": "0.2.0",
 }  # fmt: skip
 _NEEDED = ("torch", "numpy", "sacred", "PyYAML", "setuptools")
-_PYTHON = ((3, 10), (3, 14))
+_PYTHON = ((3, 11), (3, 14))
 _PROBE_SECONDS = 300
 
 

@@ -40,7 +40,7 @@ class AttemptJob(Job):
         """
         made_with = provenance(self.record["host"]) | {
             "node": platform.node(),
-            "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         lock = self.attempt.create(self.record | made_with)
         try:
