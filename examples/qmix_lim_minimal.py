@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+States = list[Tensor | None]  # of agent and belief, (B, N, H) and (B, N, W); None before the first step
 #: Values of qmix_lim.yaml, which explains them; what its block lim: has is called there as the comments say.
 DEFAULTS = SimpleNamespace(
     hidden_dim=64, mixing_embed_dim=32, hypernet_embed=64, lr=0.0005, grad_norm_clip=10, gamma=0.99, tau=0.02,
@@ -219,7 +220,7 @@ class QmixLim:
         self.rec_optimiser = torch.optim.Adam(self.belief.parameters(), lr=options.decoder_lr)
 
     @torch.no_grad()
-    def act(self, inputs: Tensor, is_available: Tensor, states: list, t_env: int) -> tuple[Tensor, list]:
+    def act(self, inputs: Tensor, is_available: Tensor, states: States, t_env: int) -> tuple[Tensor, States]:
         """One step of ε-greedy acting: inputs (B, N, I), available actions (B, N, A) bool, states of agent
         and belief ([None, None] at first) → actions (B, N), states [(B, N, H), (B, N, W)]."""
         o, inputs = self.options, inputs.unsqueeze(1)  # (B, 1, N, I)
@@ -255,8 +256,7 @@ class QmixLim:
         n = max(1, round(self.options.rec_share * len(inputs)))  # episodes to reconstruct
         is_hidden = random_masks(self.layout.visibility(inputs[:n]), self.options, self.generator)
         rec_loss = self.belief.loss(inputs[:n], is_hidden, batch.state[:n], batch.is_filled[:n])
-        self.optimiser.zero_grad()
-        self.rec_optimiser.zero_grad()
+        nn.ModuleList([self.online, self.belief]).zero_grad()
         (td_loss + self.options.lambda_rec * rec_loss).backward()  # the losses have no parameter in common
         for module, optimiser in ((self.online, self.optimiser), (self.belief, self.rec_optimiser)):
             nn.utils.clip_grad_norm_(module.parameters(), self.options.grad_norm_clip)
@@ -279,7 +279,7 @@ def play(learner: QmixLim, n_episodes: int, n_steps: int, t_env: int) -> Batch:
     tokens = tokens * (tokens[..., 1:3].norm(dim=-1, keepdim=True) < 1)  # those within sight
     obs = torch.cat([tokens.flatten(3), units[:, :, : layout.n_agents]], dim=-1)  # (B, T, N, O)
     is_available = torch.ones(*obs.shape[:3], layout.sizes[2], dtype=torch.bool)  # (B, T, N, A)
-    actions, states = torch.zeros(obs.shape[:3], dtype=torch.long), [None, None]
+    actions, states = torch.zeros(obs.shape[:3], dtype=torch.long), States([None, None])
     for t in range(n_steps):
         inputs = layout.inputs(obs[:, t], F.one_hot(actions[:, t - 1], layout.sizes[2]) * (t > 0))
         actions[:, t], states = learner.act(inputs, is_available[:, t], states, t_env)

@@ -15,7 +15,7 @@ PACKAGE = Path(limask.__file__).parent
 
 #: Parts from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
-    ("errors",),
+    ("errors", "protocols"),
     ("compat", "config", "envs", "memory", "resources"),
     ("install", "layouts"),
     ("masking", "networks"),

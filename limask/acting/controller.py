@@ -9,6 +9,7 @@ import torch
 
 from limask.acting.agent import LimAgent
 from limask.networks.packing import Packing
+from limask.protocols import Args, EpisodeBatch
 
 
 class LimMac:
@@ -20,9 +21,9 @@ class LimMac:
 
     agent: LimAgent
     n_agents: int
-    args: Any
+    args: Args
     hidden_states: torch.Tensor
-    latest: Any = None
+    latest: EpisodeBatch | None = None
 
     def init_hidden(self, batch_size: int) -> None:
         """Zero hidden states (B, N, H + W) at the start of ``batch_size`` episodes."""
@@ -33,7 +34,9 @@ class LimMac:
         return iter(self.agent.q_parameters())
 
     @torch.no_grad()  # some hosts' runners would keep what a gradient needs of a whole episode
-    def select_actions(self, ep_batch: Any, *args: Any, test_mode: bool = False, **kwargs: Any) -> Any:
+    def select_actions(
+        self, ep_batch: EpisodeBatch, *args: Any, test_mode: bool = False, **kwargs: Any
+    ) -> Any:
         """See the host's."""
         if self.agent.window and not test_mode:
             self.latest = ep_batch
@@ -43,7 +46,7 @@ class LimMac:
         finally:
             self.agent.is_acting = False
 
-    def sequence_inputs(self, batch: Any, packing: Packing) -> torch.Tensor:
+    def sequence_inputs(self, batch: EpisodeBatch, packing: Packing) -> torch.Tensor:
         """Agent inputs of all filled steps: (M, N, D), in the order of the host's ``_build_inputs``, and
         behind them what is inferred from windows."""
         if self.agent.window:
@@ -57,12 +60,12 @@ class LimMac:
         joined[..., obs.shape[3] :] = behind
         return joined
 
-    def step_inputs(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def step_inputs(self, batch: EpisodeBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Agent inputs (B, T, N, D) of all steps, without inferences, and the actions taken (B, T, N, A)."""
         taken = batch["actions_onehot"]
         return self._join(batch["obs"], _shifted(taken, 0)), taken
 
-    def _build_inputs(self, batch: Any, t: int) -> torch.Tensor:
+    def _build_inputs(self, batch: EpisodeBatch, t: int) -> torch.Tensor:
         """Agent inputs (B · N, D) of time step ``t``; the host's method, with fewer operations, and what
         is inferred from the last steps."""
         taken, window = batch["actions_onehot"], self.agent.window

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from limask.protocols import Args
+
 
 class EpsilonGreedy:
     """Mixed in before a host's ``EpsilonGreedyActionSelector``, which brings the ε schedule.
@@ -15,7 +17,7 @@ class EpsilonGreedy:
     """
 
     # Set by the host's selector.
-    args: Any
+    args: Args
     schedule: Any
     epsilon: float
 

@@ -5,8 +5,7 @@ All of it is known from a run's options: mistakes are found before an environmen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from limask import autoencoder, layouts, masking
 from limask.autoencoder.base import Autoencoder
@@ -14,6 +13,7 @@ from limask.config import AUTO, LimConfig, not_allowed
 from limask.errors import LimaskError
 from limask.layouts import Layout, flat_layout, layout_name
 from limask.masking import Masker
+from limask.protocols import Block
 
 #: The one value of options that there is no use for without an autoencoder.
 _UNUSED_BY_NONE = {
@@ -83,7 +83,7 @@ def _check_targets(config: LimConfig) -> None:
         )
 
 
-def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> Layout | None:
+def known_layout(config: LimConfig, env: str, env_args: Block) -> Layout | None:
     """The run's layout where the options determine it, None for ``flat``.
 
     Raises:
@@ -96,7 +96,7 @@ def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> La
     return layout
 
 
-def resolve(config: LimConfig, env: str, env_args: Mapping[str, Any], obs_size: int) -> Layout:
+def resolve(config: LimConfig, env: str, env_args: Block, obs_size: int) -> Layout:
     """The run's layout, checked against the observation size that the host reports.
 
     Raises:

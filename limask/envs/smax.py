@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from limask.envs.smax_battle import battle, check_ranges
 from limask.errors import LimaskError
+from limask.protocols import Block
 
 
 class Observation(NamedTuple):
@@ -138,7 +139,7 @@ class SmaxVector:
         return observation, rows[:, outcome_from:]
 
 
-def check_options(options: Mapping[str, Any]) -> None:
+def check_options(options: Block) -> None:
     """Refuse an ``env_args`` key that SMAX does not have.
 
     Raises:

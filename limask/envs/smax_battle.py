@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from limask.envs.smax_random import unrolled_threefry
+from limask.envs.smax_random import Array, unrolled_threefry
 from limask.errors import LimaskError
 
 #: SMAC's episode return is at most 20; SMAX's is at most 2 (1 for the damage, 1 for the victory).
@@ -70,7 +70,7 @@ def _silence() -> Iterator[None]:
         sys.stdout, sys.stderr, sys.__stdout__ = streams  # type: ignore[misc]
 
 
-def _import_jaxmarl() -> tuple[Any, Any]:
+def _import_jaxmarl() -> tuple[Array, Array]:
     # A battle is a few hundred small operations: on a GPU it is slower, and an accelerator's memory belongs
     # to the learner. A choice of the user's own stands.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -89,7 +89,7 @@ def _import_jaxmarl() -> tuple[Any, Any]:
     return jax, smax
 
 
-def _scenario(map_name: str) -> Any:
+def _scenario(map_name: str) -> Array:
     jax, smax = _import_jaxmarl()
     from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
@@ -132,7 +132,7 @@ def sight_ranges(map_name: str, factor: float) -> tuple[float, ...]:
     return tuple(float(sight) * factor / env.map_width for sight in env.unit_type_sight_ranges)
 
 
-def _sizes(env: Any) -> SmaxScenario:
+def _sizes(env: Array) -> SmaxScenario:
     return SmaxScenario(
         n_agents=int(env.num_allies),
         n_enemies=int(env.num_enemies),
@@ -216,18 +216,18 @@ class Battle:
     # A battle is one row of numbers, what is in it and what it shows: passing and fetching each of two dozen
     # small arrays would cost more than the step. All of them are exact in float32.
 
-    def _reset_one(self, key: Any) -> tuple[Any, Any]:
+    def _reset_one(self, key: Array) -> tuple[Array, Array]:
         key, reset_key = self._split(key)
         obs, battle = self._env.reset(reset_key)
         return key, self._row(battle, obs, (0.0,) * 6)
 
-    def _split(self, key: Any) -> tuple[Any, Any]:
+    def _split(self, key: Array) -> tuple[Array, Array]:
         """Key data (2,) → key data to keep (2,), and a key to use up."""
         random = self.jax.random
         key, used = random.split(random.wrap_key_data(key, impl=unrolled_threefry()))
         return random.key_data(key), used
 
-    def _step_one(self, key: Any, row: Any, actions: Any) -> tuple[Any, Any]:
+    def _step_one(self, key: Array, row: Array, actions: Array) -> tuple[Array, Array]:
         key, step_key = self._split(key)
         chosen = {agent: actions[i] for i, agent in enumerate(self._env.agents)}
         battle = self.battle_of(row[: self.size])
@@ -245,7 +245,7 @@ class Battle:
         )
         return key, self._row(battle, obs, outcome)
 
-    def _row(self, battle: Any, obs: Any, outcome: Any) -> Any:
+    def _row(self, battle: Array, obs: Array, outcome: Array) -> Array:
         """[battle | state | observations | available actions | outcome]: (C,) float32."""
         jnp = self.jax.numpy
         flat, _ = self.flatten(battle)
@@ -253,7 +253,7 @@ class Battle:
             [flat, self._observe(obs, battle), *(jnp.float32(value)[None] for value in outcome)]
         )
 
-    def _observe(self, obs: Any, battle: Any) -> Any:
+    def _observe(self, obs: Array, battle: Array) -> Array:
         """State, observations and available actions side by side: (S + N·O + N·A,) float32."""
         jnp = self.jax.numpy
         avail = self._env.get_avail_actions(battle)
@@ -267,13 +267,13 @@ class Battle:
         )
         return jnp.concatenate([part.astype(jnp.float32) for part in parts])
 
-    def _stacked(self, obs: Any) -> Any:
+    def _stacked(self, obs: Array) -> Array:
         """Observations (N, O) in [-1, 1]."""
         stacked = self.jax.numpy.stack([obs[agent] for agent in self._env.agents])
         # Units pushed apart at the border may stand just outside the map: positions are clipped.
         return self.jax.numpy.clip(stacked, -1.0, 1.0)
 
-    def _rescaled(self, seen: Any, battle: Any) -> Any:
+    def _rescaled(self, seen: Array, battle: Array) -> Array:
         """Observations (N, O) at unlimited sight → with relative positions in published sight ranges, at most
         the size of the map."""
         jnp, env = self.jax.numpy, self._env
@@ -286,7 +286,7 @@ class Battle:
         others = others.at[..., x : x + 2].set(away / sight[:, None, None])
         return jnp.concatenate([others.reshape(n_agents, -1), seen[:, own_from:]], axis=1)
 
-    def _global_state(self, battle: Any) -> Any:
+    def _global_state(self, battle: Array) -> Array:
         """World state (S,) in [0, 1]: SMAX's own features with positions over the size of the map, weapon
         cooldowns over the unit type's longest and never below 0 (raw, they fall for as long as a unit does
         not shoot), and unit types over the largest type index."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 #: Rotations of Threefry-2x32's even and odd groups of four rounds.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
+#: An array of jax, which is an extra: its types are not there to be looked at.
+Array: TypeAlias = Any
+
 
 @functools.cache
-def unrolled_threefry() -> Any:
+def unrolled_threefry() -> Array:
     """An implementation for ``jax.random.wrap_key_data``: the same bits as jax's default, ``threefry2x32``.
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
@@ -35,7 +38,7 @@ def unrolled_threefry() -> Any:
     )
 
 
-def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
+def threefry(key: tuple[Array, Array], counter: tuple[Array, Array]) -> tuple[Array, Array]:
     """Threefry-2x32 with 20 rounds: two uint32 of a key and two arrays of counters → two arrays of uint32."""
     keys = (*key, key[0] ^ key[1] ^ _PARITY)
     x, y = counter[0] + keys[0], counter[1] + keys[1]
@@ -48,23 +51,23 @@ def threefry(key: tuple[Any, Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
     return x, y
 
 
-def _hashed(key: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+def _hashed(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     jnp = importlib.import_module("jax.numpy")
     counter = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
     return threefry((key[0], key[1]), (jnp.zeros_like(counter), counter))
 
 
-def _split(key: Any, shape: tuple[int, ...]) -> Any:
+def _split(key: Array, shape: tuple[int, ...]) -> Array:
     return importlib.import_module("jax.numpy").stack(_hashed(key, shape), axis=-1)
 
 
-def _random_bits(key: Any, bit_width: int, shape: tuple[int, ...]) -> Any:
+def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     if bit_width != 32:
         raise ValueError(f"{bit_width} random bits asked for: expected 32, as a battle draws")
     high, low = _hashed(key, shape)
     return high ^ low
 
 
-def _fold_in(key: Any, data: Any) -> Any:
+def _fold_in(key: Array, data: Array) -> Array:
     jnp = importlib.import_module("jax.numpy")
     return jnp.stack(threefry((key[0], key[1]), (jnp.zeros_like(data), data)))

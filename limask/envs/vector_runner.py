@@ -13,6 +13,7 @@ import torch
 from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax import Observation, check_options, env_info, episode_info
 from limask.errors import LimaskError
+from limask.protocols import Args, Logger, Mac
 
 
 class VectorRunner:
@@ -24,11 +25,11 @@ class VectorRunner:
     host: Any
     # Set by the host's ``setup`` before the first run.
     new_batch: Any
-    mac: Any
+    mac: Mac
     # The host's: logs and clears the statistics of some episodes.
     _log: Any
 
-    def __init__(self, args: Any, logger: Any) -> None:
+    def __init__(self, args: Args, logger: Logger) -> None:
         if not getattr(args, "common_reward", True):
             raise LimaskError(
                 f"env={args.env} with common_reward=False: it rewards the team; set common_reward=True"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
+#: matplotlib is an extra, and looked at without its types.
+Axes: TypeAlias = Any
+
 
 def percent(rate: float) -> str:
     """A rate in [0, 1] as a percentage: ``81 %``."""

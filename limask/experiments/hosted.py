@@ -15,6 +15,7 @@ from limask.errors import LimaskError
 from limask.experiments.nested import merged
 from limask.hosts import Host, PymarlzooplusHost
 from limask.install.families import pymarlzooplus_folder
+from limask.protocols import Mac, State
 
 
 class Shape(NamedTuple):
@@ -37,7 +38,7 @@ class Arm(NamedTuple):
     """Controller and learner of one algorithm, with a replay buffer's scheme of their own."""
 
     args: SimpleNamespace
-    mac: Any
+    mac: Mac
     learner: Any
 
 
@@ -95,7 +96,7 @@ def arguments(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> Sim
     return SimpleNamespace(**merged(args, where | fixed | sizes | overrides))
 
 
-def scheme(shape: Shape) -> dict[str, Any]:
+def scheme(shape: Shape) -> State:
     """The replay buffer's scheme, as the hosts' run loop writes it."""
     return {
         "state": {"vshape": shape.state_size},
@@ -107,7 +108,7 @@ def scheme(shape: Shape) -> dict[str, Any]:
     }
 
 
-def preprocess(host: Host, shape: Shape) -> dict[str, Any]:
+def preprocess(host: Host, shape: Shape) -> State:
     """Actions are also kept one-hot."""
     one_hot = host.module("components.transforms").OneHot(out_dim=shape.n_actions)
     return {"actions": ("actions_onehot", [one_hot])}
@@ -123,7 +124,7 @@ def arm(host: Host, args: SimpleNamespace, shape: Shape) -> Arm:
     return Arm(args, mac, learner)
 
 
-def runner(host: Host, name: str, args: SimpleNamespace, shape: Shape, mac: Any) -> Any:
+def runner(host: Host, name: str, args: SimpleNamespace, shape: Shape, mac: Mac) -> Any:
     """Build one of the host's runners, ready to run episodes with ``mac``."""
     built = host.module("runners").REGISTRY[name](args=args, logger=SilentLogger())
     built.setup(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from limask.protocols import Block, State
 
 
-def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(options: Block, prefix: str = "") -> State:
     """Options by dotted name: ``{"lim": {"trunk": "fc"}}`` → ``{"lim.trunk": "fc"}``."""
-    leaves: dict[str, Any] = {}
+    leaves: State = {}
     for key, value in options.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return leaves
 
 
-def merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Block, update: Block) -> State:
     """``update`` laid over ``base``, block by block, as the hosts do; both stay as they are."""
     both = dict(base)
     for key, value in update.items():

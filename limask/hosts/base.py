@@ -9,7 +9,7 @@ import functools
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from limask.learning.learner import LimLearner
 from limask.learning.wrapped_learner import PREFIX, WrappedLearner
 from limask.memory import check_replay
 from limask.networks.spec import AgentSpec
+from limask.protocols import Args, Block, EpisodeBatch, Learner, Logger, Runner
 
 
 class Host(ABC):
@@ -60,7 +61,7 @@ class Host(ABC):
 
     # -- how the families differ ----------------------------------------------------------------------
 
-    def hidden_dim(self, args: Any) -> int:
+    def hidden_dim(self, args: Args) -> int:
         """H, under the family's name for it."""
         return int(args.hidden_dim)
 
@@ -68,7 +69,7 @@ class Host(ABC):
         """The host's own folder of configs."""
         return Path(self.module("learners").__file__).parents[1] / "config"
 
-    def known_env_args(self, config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def known_env_args(self, config: Path, env: str, env_args: Block) -> Block | None:
         """``env_args``, with what the family keeps elsewhere of an environment's options, as far as its files
         tell; None where only its modules do.
 
@@ -79,14 +80,14 @@ class Host(ABC):
         """
         return env_args
 
-    def layout_args(self, args: Any) -> Mapping[str, Any]:
+    def layout_args(self, args: Args) -> Block:
         """``known_env_args`` of a run in this host, whose modules can be imported."""
         known = self.known_env_args(self.config_folder(), args.env, args.env_args)
         assert known is not None  # who asks modules overrides this
         return known
 
     @abstractmethod
-    def update_targets(self, learner: Any, episode_num: int) -> None:
+    def update_targets(self, learner: Learner, episode_num: int) -> None:
         """Count one SGD step, and move the target networks if it is time."""
 
     @abstractmethod
@@ -94,14 +95,14 @@ class Host(ABC):
         """Actions (B, N) in what the family's ``select_actions`` returns."""
 
     @abstractmethod
-    def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
+    def episodes_of_run(self, batch: EpisodeBatch, returns: list[float]) -> Any:
         """What the family's ``runner.run`` returns."""
 
     @abstractmethod
     def smax_env(self) -> Callable[..., Any]:
         """Builds one SMAX battle as the family's runners expect it."""
 
-    def check(self, args: Any) -> None:  # noqa: B027 - most families take everything
+    def check(self, args: Args) -> None:  # noqa: B027 - most families take everything
         """Refuse options of the family's that ``lim_learner`` does not have.
 
         Raises:
@@ -113,10 +114,10 @@ class Host(ABC):
         learner: type = self.module("learners").REGISTRY["q_learner"]
         return learner
 
-    def before_update(self, learner: Any) -> None:  # noqa: B027 - most families need nothing
+    def before_update(self, learner: Learner) -> None:  # noqa: B027 - most families need nothing
         """Make the networks ready for learning, after episodes were acted."""
 
-    def before_episodes(self, runner: Any) -> None:  # noqa: B027 - most families need nothing
+    def before_episodes(self, runner: Runner) -> None:  # noqa: B027 - most families need nothing
         """Make the networks ready for acting."""
 
     # -- registration ---------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ class Host(ABC):
         cannot fit before the host reserves it."""
 
         @functools.wraps(runner)
-        def build(args: Any, logger: Any) -> Any:
+        def build(args: Args, logger: Logger) -> Any:
             if not hasattr(args, "lim"):
                 return runner(args=args, logger=logger)
             config = options.read_options(args.lim)
@@ -186,7 +187,7 @@ class Host(ABC):
 
         return build
 
-    def _check_options(self, config: LimConfig, args: Any) -> None:
+    def _check_options(self, config: LimConfig, args: Args) -> None:
         if not self.has_individual_rewards and not getattr(args, "common_reward", True):
             raise LimaskError(
                 "common_reward=False: this host adds the agents' rewards up; set common_reward=True, or use "
@@ -200,7 +201,7 @@ class Host(ABC):
         if isinstance(learner, type) and issubclass(learner, (LimLearner, WrappedLearner)):
             learner.check_options(config, args)
 
-    def build_agent(self, input_size: int, args: Any) -> LimAgent:
+    def build_agent(self, input_size: int, args: Args) -> LimAgent:
         """The agent in the form in which hosts build theirs."""
         config = options.read_options(args.lim)
         spec = AgentSpec(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 from limask.hosts.base import FiveTupleSmaxEnv, Host
 from limask.learning.targets import move_towards
+from limask.protocols import Block, EpisodeBatch, Learner
 
 
 class TauHost(Host):
     """EPyMARL and its forks: target updates counted in SGD steps, or soft."""
 
-    def update_targets(self, learner: Any, episode_num: int) -> None:
+    def update_targets(self, learner: Learner, episode_num: int) -> None:
         """See ``Host.update_targets``."""
         interval_or_tau = learner.args.target_update_interval_or_tau
         learner.training_steps += 1
@@ -38,7 +39,7 @@ class EpymarlHost(TauHost):
     #: One battle, as its runners step it.
     env: type[SmaxEnv] = FiveTupleSmaxEnv
 
-    def known_env_args(self, config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any]:
+    def known_env_args(self, config: Path, env: str, env_args: Block) -> Block:
         """See ``Host.known_env_args``: those of SMACv2 are in a file of its scenarios."""
         return scenario_args(config, env, env_args)
 
@@ -46,7 +47,7 @@ class EpymarlHost(TauHost):
         """See ``Host.actions_of``."""
         return chosen
 
-    def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
+    def episodes_of_run(self, batch: EpisodeBatch, returns: list[float]) -> Any:
         """See ``Host.episodes_of_run``."""
         return batch
 
@@ -55,7 +56,7 @@ class EpymarlHost(TauHost):
         return functools.partial(_team_battle, self.env)
 
 
-def scenario_args(config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any]:
+def scenario_args(config: Path, env: str, env_args: Block) -> Block:
     """``env_args``, or for SMACv2 those of the scenario that they name, which are all that the host looks at.
 
     Args:
@@ -71,7 +72,7 @@ def scenario_args(config: Path, env: str, env_args: Mapping[str, Any]) -> Mappin
             f"env_args.map_name={name!r} with env=sc2v2: expected one of the files in {folder}: "
             f"{known or 'none'}"
         )
-    found: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["env_args"]
+    found: Block = yaml.safe_load(file.read_text(encoding="utf-8"))["env_args"]
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 from limask.envs.smax_env import SmaxEnv
 from limask.errors import LimaskError
 from limask.hosts.base import Host
+from limask.protocols import Args, EpisodeBatch, Learner
 
 
 class PymarlHost(Host):
@@ -18,11 +19,11 @@ class PymarlHost(Host):
     has_metrics = False
     ends_abruptly = "run"
 
-    def hidden_dim(self, args: Any) -> int:
+    def hidden_dim(self, args: Args) -> int:
         """See ``Host.hidden_dim``."""
         return int(args.rnn_hidden_dim)
 
-    def update_targets(self, learner: Any, episode_num: int) -> None:
+    def update_targets(self, learner: Learner, episode_num: int) -> None:
         """See ``Host.update_targets``."""
         learner.training_steps += 1
         since = episode_num - learner.last_target_update_episode
@@ -34,7 +35,7 @@ class PymarlHost(Host):
         """See ``Host.actions_of``."""
         return chosen
 
-    def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
+    def episodes_of_run(self, batch: EpisodeBatch, returns: list[float]) -> Any:
         """See ``Host.episodes_of_run``."""
         return batch
 
@@ -42,12 +43,12 @@ class PymarlHost(Host):
         """See ``Host.smax_env``."""
         return SmaxEnv
 
-    def check(self, args: Any) -> None:
+    def check(self, args: Args) -> None:
         """See ``Host.check``."""
         refuse(args, "standardise_rewards", False, "this host keeps no statistics of rewards")
 
 
-def refuse(args: Any, name: str, wanted: Any, why: str) -> None:
+def refuse(args: Args, name: str, wanted: Any, why: str) -> None:
     """Refuse an option that is set otherwise than ``wanted``; one that is not set is as wanted."""
     if (given := getattr(args, name, wanted)) != wanted:
         raise LimaskError(f"{name}={given!r} with learner=lim_learner: {why}; set {name}={wanted!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from limask.errors import LimaskError
 from limask.hosts.pymarl import PymarlHost, refuse
 from limask.layouts import SMAC_MAP, Layout, map_params
+from limask.protocols import Args, Block, Learner, Logger, Mac, Runner
 
 
 class Pymarl2Host(PymarlHost):
@@ -18,7 +18,7 @@ class Pymarl2Host(PymarlHost):
     td_weight = 0.5
     ends_abruptly = "run.run"
 
-    def check(self, args: Any) -> None:
+    def check(self, args: Args) -> None:
         """See ``Host.check``."""
         super().check(args)
         refuse(args, "use_per", False, "it does not weigh episodes by priority")
@@ -29,7 +29,7 @@ class Pymarl2Host(PymarlHost):
         """See ``Host.q_learner``."""
         return _with_every_mixer(self.module("learners").REGISTRY["nq_learner"])
 
-    def before_update(self, learner: Any) -> None:
+    def before_update(self, learner: Learner) -> None:
         """See ``Host.before_update``."""
         # Acting may have left the agent in evaluation mode, in which a GRU on a GPU has no backward pass.
         learner.mac.agent.train()
@@ -43,11 +43,11 @@ class Pymarl3Host(Pymarl2Host):
     """PyMARL3: as PyMARL2, but its agents may act on the CPU while they learn on the GPU, and it has its
     own SMAC and SMACv2."""
 
-    def known_env_args(self, config: Path, env: str, env_args: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def known_env_args(self, config: Path, env: str, env_args: Block) -> Block | None:
         """See ``Host.known_env_args``: its own maps are in its modules."""
         return None if env in _MAPS else env_args
 
-    def layout_args(self, args: Any) -> Mapping[str, Any]:
+    def layout_args(self, args: Args) -> Block:
         """See ``Host.layout_args``."""
         if args.env not in _MAPS:
             return super().layout_args(args)
@@ -65,13 +65,13 @@ class Pymarl3Host(Pymarl2Host):
             given["capability_config"] = {**drawn, "n_enemies": drawn["n_units"]}
         return given
 
-    def before_update(self, learner: Any) -> None:
+    def before_update(self, learner: Learner) -> None:
         """See ``Host.before_update``."""
         if learner.args.use_cuda:
             learner.mac.cuda()
         super().before_update(learner)
 
-    def before_episodes(self, runner: Any) -> None:
+    def before_episodes(self, runner: Runner) -> None:
         """See ``Host.before_episodes``."""
         if runner.args.use_cuda and runner.args.cpu_inference:
             runner.mac.cpu()
@@ -81,7 +81,7 @@ def _with_every_mixer(learner: type) -> type:
     """``nq_learner`` that also takes ``mixer: null`` (independent learners), as other families' do, and knows
     what ``mixer: qatten`` needs of the state in every environment whose layout tells."""
 
-    def init(self: Any, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
+    def init(self: Any, mac: Mac, scheme: Any, logger: Logger, args: Args) -> None:
         if args.mixer == "qatten":
             args.agent_own_state_size = _own_state_size(mac.agent.layout, args)
         if args.mixer is not None:
@@ -94,7 +94,7 @@ def _with_every_mixer(learner: type) -> type:
     return type(learner.__name__, (learner,), {"__init__": init})
 
 
-def _own_state_size(layout: Layout, args: Any) -> int:
+def _own_state_size(layout: Layout, args: Args) -> int:
     """Features of one agent in the state, whose first N blocks are the agents'.
 
     Raises:

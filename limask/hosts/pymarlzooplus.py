@@ -9,6 +9,7 @@ import torch
 
 from limask.envs.smax_env import SmaxEnv
 from limask.hosts.epymarl import TauHost
+from limask.protocols import EpisodeBatch
 
 
 class PymarlzooplusHost(TauHost):
@@ -21,7 +22,7 @@ class PymarlzooplusHost(TauHost):
         """See ``Host.actions_of``."""
         return chosen[0]
 
-    def episodes_of_run(self, batch: Any, returns: list[float]) -> Any:
+    def episodes_of_run(self, batch: EpisodeBatch, returns: list[float]) -> Any:
         """See ``Host.episodes_of_run``."""
         return batch, returns
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from limask.errors import LimaskError
+from limask.protocols import Block
 
 
 class Sink(ABC):
     """Takes what the host logs, as it is logged."""
 
     @abstractmethod
-    def open(self, name: str, config: Mapping[str, Any]) -> None:
+    def open(self, name: str, config: Block) -> None:
         """Begin the run called ``name`` with the host's full ``config``."""
 
     @abstractmethod
@@ -30,7 +31,7 @@ class TensorboardSink(Sink):
     def __init__(self, results: Path) -> None:
         self._root = results / "tensorboard"
 
-    def open(self, name: str, config: Mapping[str, Any]) -> None:
+    def open(self, name: str, config: Block) -> None:
         """See ``Sink``."""
         # Imported where used: it takes seconds.
         from torch.utils.tensorboard import SummaryWriter
@@ -55,7 +56,7 @@ class WandbSink(Sink):
             raise LimaskError(f"--sink=wandb: {error}; `pip install 'limask[wandb]'`") from error
         self._wandb, self._results = wandb, results
 
-    def open(self, name: str, config: Mapping[str, Any]) -> None:
+    def open(self, name: str, config: Block) -> None:
         """See ``Sink``."""
         settings = self._wandb.Settings()
         self._results.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def mirror_in_metrics(logger: Any) -> None:
     logger.setup_sacred, logger.log_stat = setup_sacred, log
 
 
-def run_name(config: Mapping[str, Any]) -> str:
+def run_name(config: Block) -> str:
     """Algorithm, environment, seed and the time of the start, UTC."""
     env_args = config.get("env_args", {})
     where = env_args.get("map_name") or env_args.get("key") or config.get("env", "env")

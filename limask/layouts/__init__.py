@@ -5,8 +5,7 @@ A layout is derived from the run's ``env_args`` alone; no environment is started
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from limask.config import LimConfig
 from limask.layouts.base import Frame, Layout, TokenGroup, token_starts
@@ -22,9 +21,10 @@ from limask.layouts.starcraft import (
     smacv2_layout,
     smax_layout,
 )
+from limask.protocols import Block
 
 #: Layouts known from ``env_args`` alone; ``flat`` needs the size of the observation instead.
-REGISTRY: dict[str, Callable[[Mapping[str, Any]], Layout]] = {
+REGISTRY: dict[str, Callable[[Block], Layout]] = {
     "smax": smax_layout,
     "smac": smac_layout,
     "smacv2": smacv2_layout,
@@ -42,7 +42,7 @@ _LAYOUT_OF_ENV = {
 }
 
 
-def layout_name(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:
+def layout_name(config: LimConfig, env: str, env_args: Block) -> str:
     """The layout that ``config`` chooses for the environment that the host calls ``env``."""
     if not isinstance(config.layout, str):
         return "declared"
@@ -54,7 +54,7 @@ def layout_name(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str
     return _LAYOUT_OF_ENV.get(env, "flat")
 
 
-def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> Layout | None:
+def known_layout(config: LimConfig, env: str, env_args: Block) -> Layout | None:
     """The run's layout where the options determine it, None for ``flat``.
 
     Raises:
@@ -66,7 +66,7 @@ def known_layout(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> La
     return REGISTRY[name](env_args) if name in REGISTRY else None
 
 
-def flat_note(config: LimConfig, env: str, env_args: Mapping[str, Any]) -> str:
+def flat_note(config: LimConfig, env: str, env_args: Block) -> str:
     """A line for the log of a run whose environment has no layout of its own; empty for the others."""
     if config.layout != "auto" or layout_name(config, env, env_args) != "flat":
         return ""

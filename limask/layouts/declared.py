@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import nn
 
 from limask.errors import LimaskError
 from limask.layouts.base import Layout, TokenGroup
+from limask.protocols import Block
 
 #: Kinds that show the agent itself: no masker hides them.
 _OWN = ("own", "move")
@@ -29,7 +29,7 @@ def flat_layout(obs_size: int, group_width: int) -> Layout:
     return Layout("flat", groups, has_entities=False)
 
 
-def declared_layout(block: Mapping[str, Any]) -> Layout:
+def declared_layout(block: Block) -> Layout:
     """The layout that a YAML declares: ``{entities: [{kind, count, width, first_action}, …]}``, in the order
     of the observation.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from limask.errors import LimaskError
 from limask.layouts.base import Layout, TokenGroup
+from limask.protocols import Block
 
 #: ``Foraging-2s-8x8-3p-2f-coop-v3``: sight 2 (missing: the whole field), an 8 × 8 field, 3 players, 2 foods.
 _NAME = re.compile(r"(?:.*:)?Foraging(?:-(\d+)s)?-(\d+)x(\d+)-(\d+)p-(\d+)f(?:-coop|-ind|-pen)*-v\d+")
@@ -18,7 +17,7 @@ def is_foraging(key: str) -> bool:
     return _NAME.fullmatch(key) is not None
 
 
-def lbf_layout(env_args: Mapping[str, Any]) -> Layout:
+def lbf_layout(env_args: Block) -> Layout:
     """Foods, then the agent itself, then the other players: row, column and level of each.
 
     What is not in sight is row and column −1 and level 0. Places count from the corner of what the agent

@@ -9,9 +9,10 @@ from typing import Any
 from limask.envs.smax_battle import scenario_sizes, sight_ranges
 from limask.errors import LimaskError
 from limask.layouts.base import Frame, Layout, TokenGroup
+from limask.protocols import Block
 
 
-def smax_layout(env_args: Mapping[str, Any]) -> Layout:
+def smax_layout(env_args: Block) -> Layout:
     """SMAX's ``unit_list`` observation: allies in order, enemies in order, the agent itself."""
     map_name = _required(env_args, "map_name")
     sizes = scenario_sizes(map_name)
@@ -55,7 +56,7 @@ _PATHING_POINTS, _HEIGHT_POINTS = 8, 9
 SMAC_MAP = "smac_map"
 
 
-def smac_layout(env_args: Mapping[str, Any]) -> Layout:
+def smac_layout(env_args: Block) -> Layout:
     """SMAC's observation: movement, enemies, allies, the agent itself.
 
     The map's sizes are asked of the installed ``smac`` package, so that maps registered there by a user
@@ -78,7 +79,7 @@ def smac_layout(env_args: Mapping[str, Any]) -> Layout:
     return smac_layout_of(params, env_args)
 
 
-def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
+def smacv2_layout(env_args: Block) -> Layout:
     """SMACv2's observation; ``env_args`` are those of its own environment, ``capability_config`` among them.
 
     The sizes of fixed teams are asked of the installed ``smacv2`` package. A host with a SMACv2 of its own
@@ -93,7 +94,7 @@ def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
             raise _missing("smacv2", error) from error
         params = dict(map_params(get_map_params, env_args, "installed smacv2 package"))
     given = env_args.get("capability_config")
-    capabilities: Mapping[str, Any] = given if isinstance(given, Mapping) else {"team_gen": {}}
+    capabilities: Block = given if isinstance(given, Mapping) else {"team_gen": {}}
     is_drawn = "team_gen" in capabilities
     sizes = {**capabilities.get("team_gen", {}), **capabilities}
     if is_drawn and not {"n_units", "n_enemies"} <= sizes.keys():
@@ -106,7 +107,7 @@ def smacv2_layout(env_args: Mapping[str, Any]) -> Layout:
     return smacv2_layout_of(params, env_args)
 
 
-def smacv2_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> Layout:
+def smacv2_layout_of(params: Block, env_args: Block) -> Layout:
     """SMAC's layout, but teammates also show their capabilities, and the agent itself its own, its place on
     the map and its field of view; turning takes actions of its own.
 
@@ -147,7 +148,7 @@ def _before_types(
     return features[:place] + more + features[place:]
 
 
-def smaclite_layout(env_args: Mapping[str, Any]) -> Layout:
+def smaclite_layout(env_args: Block) -> Layout:
     """SMAClite's observation, which is SMAC's with its default flags; the map's sizes are asked of the
     installed ``smaclite`` package, or read from ``env_args.map_file``."""
     try:
@@ -184,7 +185,7 @@ def smaclite_layout(env_args: Mapping[str, Any]) -> Layout:
     return dataclasses.replace(smac_layout_of(params, {}), name="smaclite", healers=healers, frame=None)
 
 
-def smac_layout_of(params: Mapping[str, Any], env_args: Mapping[str, Any]) -> Layout:
+def smac_layout_of(params: Block, env_args: Block) -> Layout:
     """Layout of a SMAC map from its registry entry (``n_agents``, ``n_enemies``, ``a_race``, ``b_race``,
     ``unit_type_bits``, ``map_type``) and the ``obs_*`` flags in ``env_args``."""
     flags = {name: bool(env_args.get(name, default)) for name, default in SMAC_FLAGS.items()}
@@ -233,7 +234,7 @@ def _missing(package: str, error: Exception) -> LimaskError:
     )
 
 
-def map_params(get: Callable[[str], Any], env_args: Mapping[str, Any], owner: str) -> Mapping[str, Any]:
+def map_params(get: Callable[[str], Any], env_args: Block, owner: str) -> Block:
     """What a registry of StarCraft's maps says of the run's.
 
     Raises:
@@ -241,13 +242,13 @@ def map_params(get: Callable[[str], Any], env_args: Mapping[str, Any], owner: st
     """
     name = _required(env_args, "map_name")
     try:
-        params: Mapping[str, Any] = get(name)
+        params: Block = get(name)
     except KeyError:
         raise LimaskError(f"env_args.map_name={name!r} is no map of the {owner}") from None
     return params
 
 
-def _required(env_args: Mapping[str, Any], key: str) -> str:
+def _required(env_args: Block, key: str) -> str:
     if not env_args.get(key):
         raise LimaskError(f"env_args.{key} is not set: name a map, as in `with env_args.{key}=3m`")
     return str(env_args[key])

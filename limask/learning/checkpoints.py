@@ -12,6 +12,7 @@ from limask.acting.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import DivergedError, LimaskError
 from limask.learning.trainer import Trainer
+from limask.protocols import State
 
 #: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
 _WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False, "rec_latent": False}
@@ -71,7 +72,7 @@ def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str
         )
 
 
-def _write(path: str, state: dict[str, Any]) -> None:
+def _write(path: str, state: State) -> None:
     """Write an autoencoder's state into the folder of a checkpoint, at once or not at all."""
     temporary = os.path.join(path, "autoencoder.th.part")
     torch.save(state, temporary)
@@ -87,7 +88,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     """
     config, device = agent.config, next(agent.parameters()).device
     file = os.path.join(path, "autoencoder.th")
-    state: dict[str, Any] = {}
+    state: State = {}
     if os.path.exists(file):
         state = torch.load(file, map_location=device)
         _check_options(path, _WRITTEN | state, config)
@@ -101,7 +102,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     return state
 
 
-def _check_options(path: str, written: dict[str, Any], config: LimConfig) -> None:
+def _check_options(path: str, written: State, config: LimConfig) -> None:
     """Refuse what another autoencoder or masker wrote.
 
     The plain learner may take over agents that had an autoencoder beside them, but not inside them.
@@ -118,7 +119,7 @@ def _check_options(path: str, written: dict[str, Any], config: LimConfig) -> Non
             )
 
 
-def _check_agent(path: str, written: dict[str, Any], agent: LimAgent) -> None:
+def _check_agent(path: str, written: State, agent: LimAgent) -> None:
     """Refuse the weights of an agent of another build."""
     own = agent.state_dict()
     differing = [name for name in own if name not in written or own[name].shape != written[name].shape]

@@ -25,6 +25,7 @@ from limask.learning.trainer import Trainer
 from limask.learning.update import Update, minibatches
 from limask.masking import Signal
 from limask.networks.packing import Packing
+from limask.protocols import Args, EpisodeBatch, Logger, Mac, RunningStatistics
 
 
 class LimLearner(Checkpoints):
@@ -37,18 +38,18 @@ class LimLearner(Checkpoints):
 
     host: Any
     # Set by the host's learner.
-    args: Any
-    mac: Any
-    target_mac: Any
+    args: Args
+    mac: Mac
+    target_mac: Mac
     mixer: nn.Module | None
     target_mixer: nn.Module
     optimiser: torch.optim.Optimizer
     params: list[nn.Parameter]
-    logger: Any
-    rew_ms: Any
+    logger: Logger
+    rew_ms: RunningStatistics
     log_stats_t: int
 
-    def __init__(self, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
+    def __init__(self, mac: Mac, scheme: Any, logger: Logger, args: Args) -> None:
         self.check_options(mac.agent.config, args)
         super().__init__(mac, scheme, logger, args)  # type: ignore[call-arg]
         self.training_steps = 0  # SGD steps made; some hosts count them, all alike
@@ -67,7 +68,7 @@ class LimLearner(Checkpoints):
         self.reconstruction = self._trainer()
 
     @staticmethod
-    def check_options(config: LimConfig, args: Any) -> None:
+    def check_options(config: LimConfig, args: Args) -> None:
         """Refuse options of the host's that this learner does not have.
 
         Raises:
@@ -99,7 +100,7 @@ class LimLearner(Checkpoints):
         assert isinstance(trained, TokenAutoencoder)
         return Reconstruction(agent, trained, seed, max_norm, teacher=target)
 
-    def train(self, batch: Any, t_env: int, episode_num: int) -> None:
+    def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """Make ``minibatches`` SGD steps of one sampled batch of the host's ``EpisodeBatch``.
 
         Raises:
@@ -120,7 +121,7 @@ class LimLearner(Checkpoints):
                 self.logger.log_stat(key, value.item(), t_env)
             self.log_stats_t = t_env
 
-    def _update(self, batch: Any, t_env: int, episode_num: int) -> dict[str, torch.Tensor]:
+    def _update(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> dict[str, torch.Tensor]:
         """One SGD step; returns what is to be logged."""
         update = self._begun(batch, t_env, self._rewards(batch))
         td = update.td
@@ -135,7 +136,7 @@ class LimLearner(Checkpoints):
         self.host.update_targets(self, episode_num)
         return stats
 
-    def look(self, batch: Any, t_env: int) -> Look:
+    def look(self, batch: EpisodeBatch, t_env: int) -> Look:
         """What the masker hides in the episodes of the host's ``EpisodeBatch`` at ``t_env`` environment
         steps, and how well it is reconstructed. Nothing is learned.
 
@@ -151,7 +152,7 @@ class LimLearner(Checkpoints):
         (update.td.chosen.grad,) = torch.autograd.grad(update.td.loss, update.td.chosen)
         return self.reconstruction.look(update)
 
-    def _begun(self, batch: Any, t_env: int, rewards: torch.Tensor) -> TdUpdate:
+    def _begun(self, batch: EpisodeBatch, t_env: int, rewards: torch.Tensor) -> TdUpdate:
         packing = Packing(batch["filled"].squeeze(-1).bool())
         inputs = self.mac.sequence_inputs(batch, packing)
         td = td_loss(batch, packing, inputs, rewards, self.networks, self.td_options)
@@ -163,7 +164,7 @@ class LimLearner(Checkpoints):
         target_mixer = None if self.mixer is None else self.target_mixer
         return Networks(self.agent, self.mixer, self.target_mac.agent, target_mixer)
 
-    def _rewards(self, batch: Any) -> torch.Tensor:
+    def _rewards(self, batch: EpisodeBatch) -> torch.Tensor:
         """Rewards (B, T − 1, 1 or N) of the transitions, by running statistics where the host standardises
         them."""
         rewards: torch.Tensor = batch["reward"][:, :-1]
@@ -205,7 +206,7 @@ class TdUpdate(Update):
     def __init__(
         self,
         learner: LimLearner,
-        batch: Any,
+        batch: EpisodeBatch,
         packing: Packing,
         inputs: torch.Tensor,
         t_env: int,

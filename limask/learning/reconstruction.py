@@ -7,7 +7,7 @@ agent's input.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from limask.layouts.teammates import known_from_state, known_from_teammates
 from limask.learning.trainer import Trainer
 from limask.learning.update import Hints, Update
 from limask.networks.packing import Packing
+from limask.protocols import State
 
 
 class RecLoss(NamedTuple):
@@ -281,11 +282,11 @@ class Reconstruction(Trainer):
             weight = weight * float(td / rec.clamp(min=1e-12))
         return _add_clipped(shared, gradients, weight, self.max_norm)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See ``Trainer.state_dict``; the autoencoder is kept here too, for it may stand beside the agent."""
         return super().state_dict() | {"decoder": self.autoencoder.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See ``Trainer.load_state_dict``."""
         self.autoencoder.load_state_dict(state["decoder"])
         super().load_state_dict(state)

@@ -7,13 +7,13 @@ input, K tokens, V values of a state.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from limask.acting.agent import LimAgent
 from limask.layouts import tokens
 from limask.networks.packing import Packing
+from limask.protocols import EpisodeBatch
 
 #: Loses against the value of every available action; written as the hosts write it.
 _NEVER = -9999999.0
@@ -28,7 +28,7 @@ def by_step(packing: Packing, values: torch.Tensor) -> torch.Tensor:
 
 
 def best_values(
-    batch: Any,
+    batch: EpisodeBatch,
     packing: Packing,
     q_values: torch.Tensor,
     q_target: torch.Tensor,

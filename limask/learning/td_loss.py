@@ -7,7 +7,7 @@ of an agent's input, V values of a state (1 with a mixer, N without), S features
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from limask.acting.agent import LimAgent
 from limask.learning import signals
 from limask.learning.targets import lambda_returns
 from limask.networks.packing import Packing
+from limask.protocols import EpisodeBatch
 
 
 class TdLoss(NamedTuple):
@@ -51,7 +52,7 @@ class TdOptions(NamedTuple):
 
 
 def td_loss(
-    batch: Any,
+    batch: EpisodeBatch,
     packing: Packing,
     inputs: torch.Tensor,
     rewards: torch.Tensor,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from limask.learning.update import Update
 from limask.masking.agents import AgentMasker
 from limask.masking.random import RandomAgentMasker
 from limask.networks.packing import Packing
+from limask.protocols import EpisodeBatch, Mac, State
 
 #: Episodes of one SGD step in pretraining and fine-tuning.
 FIT_EPISODES = 8
@@ -61,11 +62,11 @@ class Schedule:
             self.n_finetuned += 1
         self.is_pretrained = True
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What a checkpoint has to keep."""
         return {"is_pretrained": self.is_pretrained, "n_finetuned": self.n_finetuned}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Inverse of ``state_dict``."""
         self.is_pretrained, self.n_finetuned = state["is_pretrained"], state["n_finetuned"]
 
@@ -82,7 +83,7 @@ class TeamReconstruction(Trainer):
     autoencoder: AgentAutoencoder
     masker: AgentMasker
 
-    def __init__(self, mac: Any, seed: int, max_norm: float) -> None:
+    def __init__(self, mac: Mac, seed: int, max_norm: float) -> None:
         agent: LimAgent = mac.agent
         config, self.mac, self.layout = agent.config, mac, agent.layout
         # autoencoder.options allows no others.
@@ -98,7 +99,7 @@ class TeamReconstruction(Trainer):
         """See ``Trainer.waits``: until there are episodes to be pretrained on."""
         return self.schedule.waits(episode_num)
 
-    def begin(self, batch: Any, check: Callable[[torch.Tensor], None]) -> dict[str, torch.Tensor]:
+    def begin(self, batch: EpisodeBatch, check: Callable[[torch.Tensor], None]) -> dict[str, torch.Tensor]:
         """See ``Trainer.begin``: random agents are hidden and all tokens scored."""
         stats: dict[str, torch.Tensor] = {}
         for episodes in self._episodes_to_fit(batch):
@@ -107,7 +108,7 @@ class TeamReconstruction(Trainer):
         self.schedule.advance()
         return stats
 
-    def _episodes_to_fit(self, batch: Any) -> Iterator[Any]:
+    def _episodes_to_fit(self, batch: EpisodeBatch) -> Iterator[EpisodeBatch]:
         """Episodes of each SGD step."""
         if self.schedule.phase == "pretrain":
             n_episodes = min(self.config.team.pretrain_episodes, batch.batch_size)
@@ -129,14 +130,14 @@ class TeamReconstruction(Trainer):
         chosen = self.masker.agents(view, self.generator).expand(batch.batch_size, -1)[:n_episodes]
         return self._fit(batch[:n_episodes], chosen, chosen, partial(update.check, "reconstruction loss"))
 
-    def _view(self, batch: Any) -> masking.MaskView:
+    def _view(self, batch: EpisodeBatch) -> masking.MaskView:
         obs = batch["obs"]
         is_filled = batch["filled"].squeeze(-1).bool()
         return masking.MaskView(obs, tokens.visibility(obs, self.layout), is_filled)
 
     def _fit(
         self,
-        episodes: Any,
+        episodes: EpisodeBatch,
         is_hidden: torch.Tensor,
         is_scored: torch.Tensor,
         check: Callable[[torch.Tensor], None],
@@ -154,11 +155,11 @@ class TeamReconstruction(Trainer):
         mask_rate = is_hidden.float().mean()
         return {"rec_loss": loss.detach(), "rec_grad_norm": norm, "mask_rate": mask_rate}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See ``Trainer.state_dict``; the autoencoder itself is kept with the agent."""
         return super().state_dict() | {"schedule": self.schedule.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See ``Trainer.load_state_dict``."""
         self.schedule.load_state_dict(state["schedule"])
         super().load_state_dict(state)

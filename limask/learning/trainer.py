@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -12,6 +11,7 @@ from limask.autoencoder import Autoencoder
 from limask.config import LimConfig
 from limask.learning.update import Update
 from limask.masking import Masker
+from limask.protocols import EpisodeBatch, State
 
 
 class Trainer(ABC):
@@ -47,7 +47,7 @@ class Trainer(ABC):
         """Whether nothing is to be learned yet, not even by Q, after ``episode_num`` episodes of the run."""
         return False
 
-    def begin(self, batch: Any, check: Callable[[torch.Tensor], None]) -> dict[str, torch.Tensor]:
+    def begin(self, batch: EpisodeBatch, check: Callable[[torch.Tensor], None]) -> dict[str, torch.Tensor]:
         """What is learned from a sampled ``EpisodeBatch`` before the updates of Q; returns what is to be
         logged. ``check`` is called with each loss before it is used."""
         return {}
@@ -57,11 +57,11 @@ class Trainer(ABC):
         """Learn beside an update of Q, whose gradients are there already, clipped; returns what is to be
         logged."""
 
-    def n_episodes(self, batch: Any) -> int:
+    def n_episodes(self, batch: EpisodeBatch) -> int:
         """Episodes of an update that are reconstructed."""
         return max(1, round(self.config.autoencoder.share * batch.batch_size))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What a checkpoint has to keep beside the agent, and what it was written with."""
         return {
             "autoencoder": self.config.autoencoder.name,
@@ -73,7 +73,7 @@ class Trainer(ABC):
             "generator": self.generator.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Inverse of ``state_dict``."""
         self.optimiser.load_state_dict(state["optimiser"])
         self.masker.load_state_dict(state["masker_state"])

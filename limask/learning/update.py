@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from limask.masking import Signal
 from limask.networks.packing import Packing
+from limask.protocols import EpisodeBatch
 
 
 class Hints(NamedTuple):
@@ -38,7 +39,7 @@ class Update(ABC):
         t_env: environment steps made so far.
     """
 
-    batch: Any
+    batch: EpisodeBatch
     packing: Packing
     inputs: torch.Tensor
     t_env: int
@@ -69,7 +70,7 @@ class Update(ABC):
         return Hints(self.t_env, **{name: self.signal(name) for name in names})
 
 
-def minibatches(batch: Any, count: int) -> Iterator[Any]:
+def minibatches(batch: EpisodeBatch, count: int) -> Iterator[EpisodeBatch]:
     """``count`` parts of the host's ``EpisodeBatch``, in its order and as equal as can be."""
     if count == 1:
         yield batch

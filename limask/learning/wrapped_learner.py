@@ -25,6 +25,7 @@ from limask.learning.reconstruction import Look, Reconstruction
 from limask.learning.update import Update, minibatches
 from limask.masking import Signal
 from limask.networks.packing import Packing
+from limask.protocols import Args, EpisodeBatch, Logger, Mac
 
 #: Prefix of a wrapped learner's name in the host's registry.
 PREFIX = "lim_"
@@ -49,13 +50,13 @@ class WrappedLearner(Checkpoints):
     """
 
     # Set by the host's learner.
-    args: Any
-    mac: Any
-    target_mac: Any
-    logger: Any
+    args: Args
+    mac: Mac
+    target_mac: Mac
+    logger: Logger
     log_stats_t: int
 
-    def __init__(self, mac: Any, scheme: Any, logger: Any, args: Any) -> None:
+    def __init__(self, mac: Mac, scheme: Any, logger: Logger, args: Args) -> None:
         agent = getattr(mac, "agent", None)
         if not isinstance(agent, LimAgent):
             raise LimaskError(
@@ -76,7 +77,7 @@ class WrappedLearner(Checkpoints):
                 optimiser.register_step_pre_hook(self._add_reconstruction)
 
     @staticmethod
-    def check_options(config: LimConfig, args: Any) -> None:
+    def check_options(config: LimConfig, args: Args) -> None:
         """Refuse what cannot be had beside a host's own loss.
 
         Raises:
@@ -132,7 +133,7 @@ class WrappedLearner(Checkpoints):
         assert isinstance(trained, TokenAutoencoder)  # check_options allows no other
         return Reconstruction(self.agent, trained, int(self.args.seed), self.args.grad_norm_clip)
 
-    def train(self, batch: Any, t_env: int, episode_num: int, *args: Any, **kwargs: Any) -> Any:
+    def train(self, batch: EpisodeBatch, t_env: int, episode_num: int, *args: Any, **kwargs: Any) -> Any:
         """Let the host train on ``minibatches`` parts of one sampled batch of its ``EpisodeBatch``.
 
         Returns:
@@ -161,7 +162,7 @@ class WrappedLearner(Checkpoints):
                 self.logger.log_stat(key, value.item(), t_env)
         return returned
 
-    def look(self, batch: Any, t_env: int) -> Look:
+    def look(self, batch: EpisodeBatch, t_env: int) -> Look:
         """See ``LimLearner.look``.
 
         Raises:
@@ -188,7 +189,7 @@ class HostUpdate(Update):
         t_env: environment steps made so far.
     """
 
-    def __init__(self, learner: WrappedLearner, batch: Any, t_env: int) -> None:
+    def __init__(self, learner: WrappedLearner, batch: EpisodeBatch, t_env: int) -> None:
         self.learner, self.batch, self.t_env = learner, batch, t_env
 
     @functools.cached_property
@@ -239,6 +240,6 @@ def _stands_beside(kind: type[Autoencoder]) -> bool:
     return kind.place(use_inference=False) == "nowhere"
 
 
-def _signals(args: Any) -> frozenset[masking.Signal]:
+def _signals(args: Args) -> frozenset[masking.Signal]:
     """What a masker can be told of agents that the host trains."""
     return frozenset({"td_error", "dependence"} if args.agent_output_type == "q" else ())

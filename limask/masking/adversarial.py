@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from limask.config import LimConfig
 from limask.layouts import Layout, tokens
 from limask.masking.base import Masker, MaskView, noise
+from limask.protocols import State
 
 #: Width of the mask network.
 WIDTH = 32
@@ -74,11 +73,11 @@ class AdversarialMasker(Masker):
             self._optimiser = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE)
         return self.network
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See ``Masker.state_dict``; Adam's moments start anew from a checkpoint."""
         return {"network": self.network.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See ``Masker.load_state_dict``."""
         self.network.load_state_dict(state["network"])
 

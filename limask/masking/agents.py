@@ -8,12 +8,12 @@ a heuristic; ``lim.masker.credit`` chooses between two of them.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 
 from limask.layouts import Layout, token_starts, tokens
 from limask.masking.base import Masker, MaskView
+from limask.protocols import State
 
 #: Agents hidden where none stands out.
 TOP_K = 2
@@ -102,11 +102,11 @@ class TdEmaMasker(TdAgentMasker):
         self.average = mean if self.average is None else torch.lerp(mean, self.average.to(mean.device), DECAY)
         return self.average
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See ``Masker.state_dict``."""
         return {"average": self.average}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See ``Masker.load_state_dict``."""
         self.average = state["average"]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 
 from limask.config import LimConfig
 from limask.layouts import Layout
+from limask.protocols import State
 
 #: What the learner can tell of an update beyond the observations.
 Signal = Literal["td_error", "saliency", "dependence"]
@@ -81,11 +82,11 @@ class Masker(ABC):
             error: (B, T, N, K) mean squared error of each hidden token's standardised features.
         """
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """What a checkpoint has to keep."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+    def load_state_dict(self, state: State) -> None:  # noqa: B027
         """Inverse of ``state_dict``."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from limask.config import LimConfig
 from limask.layouts import Layout
 from limask.masking.agents import AgentMasker
 from limask.masking.base import Masker, MaskView, Signal
+from limask.protocols import State
 
 _Choice = Callable[[MaskView, torch.Generator], torch.Tensor]
 
@@ -59,11 +59,11 @@ class Mixture(Masker):
         """See ``Masker.learn``; an informed masker also learns from what was hidden at random."""
         self.informed.learn(is_hidden, error)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See ``Masker.state_dict``."""
         return self.informed.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See ``Masker.load_state_dict``."""
         self.informed.load_state_dict(state)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 
 from limask.layouts import Layout, tokens
 from limask.masking.base import Masker, MaskView, noise
+from limask.protocols import State
 
 #: Share of its past that the fast and the slow average of the reconstruction error keep at each update.
 FAST, SLOW = 0.9, 0.99
@@ -117,11 +117,11 @@ class LearningProgressMasker(ScoredMasker):
         self.fast = _averaged(self.fast, mean, is_scored, FAST)
         self.slow = _averaged(self.slow, mean, is_scored, SLOW)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """See ``Masker.state_dict``."""
         return {"fast": self.fast, "slow": self.slow}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """See ``Masker.load_state_dict``."""
         self.fast, self.slow = state["fast"], state["slow"]
 

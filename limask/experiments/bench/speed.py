@@ -20,6 +20,8 @@ from limask import masking
 from limask.experiments import hosted
 from limask.experiments.bench import speed_plots, timing
 from limask.experiments.hosted import Arm, Shape
+from limask.hosts import Host
+from limask.protocols import EpisodeBatch, Runner
 
 #: Episodes in one update, environments in one step, and SGD steps for every run of all environments.
 BATCH, ENVS, UPDATES = 32, 8, 8
@@ -75,7 +77,7 @@ def speed(output: Path, *, quick: bool) -> None:
     print(f"Written: {output / 'speed.csv'} and pictures beside it")
 
 
-def build(host: Any, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
+def build(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
     """An arm with the options that all arms share here."""
     common = {"standardise_rewards": False, "batch_size_run": ENVS, "obs_last_action": True}
     args = hosted.arguments(
@@ -87,7 +89,7 @@ def build(host: Any, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
 # -- cases ---------------------------------------------------------------------------------------------
 
 
-def _updates(host: Any, effort: Effort) -> Iterator[timing.Row]:
+def _updates(host: Host, effort: Effort) -> Iterator[timing.Row]:
     """One SGD step on 32 episodes: of SMAX battles fought at random, and full-length random ones."""
     for shape in [LBF, *map(hosted.smax_shape, effort.maps)]:
         stock = build(host, "qmix", shape)
@@ -119,7 +121,7 @@ def _update_rows(
     yield from timing.rows(case, shape.name, timing.race(contestants, batch, effort.turns, warm_up=2))
 
 
-def _update(arm: Arm, batch: Any) -> float:
+def _update(arm: Arm, batch: EpisodeBatch) -> float:
     return timing.seconds(lambda: arm.learner.train(batch, _LATE, _LATE))
 
 
@@ -128,7 +130,7 @@ _INFERRING = ("qmix_ma2e", "qmix_li_ma2e")
 _TRAINED = {"team": {"pretrain_updates": 0, "finetune_calls": 0}}
 
 
-def _battles(host: Any, shape: Shape) -> Any:
+def _battles(host: Host, shape: Shape) -> Any:
     """Episodes from which every turn samples anew: the longest of a sample decides how much is padding."""
     import torch
 
@@ -147,7 +149,7 @@ def _sample(buffer: Any) -> Any:
     return batch[:, : batch.max_t_filled()]
 
 
-def _acting(host: Any, effort: Effort) -> Iterator[timing.Row]:
+def _acting(host: Host, effort: Effort) -> Iterator[timing.Row]:
     """One time step of eight environments: from the batch to the chosen actions, and the agent alone."""
     import torch
 
@@ -168,19 +170,19 @@ def _acting(host: Any, effort: Effort) -> Iterator[timing.Row]:
             yield from timing.rows(case, shape.name, times)
 
 
-def _choose(arm: Arm, batch: Any) -> float:
+def _choose(arm: Arm, batch: EpisodeBatch) -> float:
     arm.mac.init_hidden(ENVS)
     return timing.seconds(lambda: arm.mac.select_actions(batch, 2, 0))
 
 
-def _step(arm: Arm, batch: Any) -> float:
+def _step(arm: Arm, batch: EpisodeBatch) -> float:
     arm.mac.init_hidden(ENVS)
     inputs = arm.mac._build_inputs(batch, 2)
     step = getattr(arm.mac.agent, "compiled", None) or arm.mac.agent
     return timing.seconds(lambda: step(inputs, arm.mac.hidden_states))
 
 
-def _loops(host: Any, effort: Effort) -> Iterator[timing.Row]:
+def _loops(host: Host, effort: Effort) -> Iterator[timing.Row]:
     """Milliseconds per environment step of acting and learning, in the vectorised runner, with as many SGD
     steps of 32 episodes as episodes; and of acting alone."""
     for shape in map(hosted.smax_shape, [m for m in effort.maps if m != "27m_vs_30m"]):
@@ -204,7 +206,7 @@ def _loops(host: Any, effort: Effort) -> Iterator[timing.Row]:
 class _Loop:
     """The host's run loop around one arm."""
 
-    def __init__(self, host: Any, arm: Arm, shape: Shape) -> None:
+    def __init__(self, host: Host, arm: Arm, shape: Shape) -> None:
         self.arm = arm
         self.runner = hosted.runner(host, "vector", arm.args, shape, arm.mac)
         self.buffer = hosted.replay_buffer(host, shape, arm.args, 2 * BATCH * UPDATES)
@@ -230,7 +232,7 @@ class _Loop:
         return (time.perf_counter() - start) / (self.runner.t_env - before)
 
 
-def _parallel(host: Any) -> Iterator[timing.Row]:
+def _parallel(host: Host) -> Iterator[timing.Row]:
     """The same agent through the host's own parallel runner: a process for each environment."""
     shape = hosted.smax_shape("2s3z")
     arm = build(host, "qmix_fc", shape)
@@ -251,7 +253,7 @@ _LATE = 1_000_000
 _RUNNERS = {"host": "parallel", "qmix_fc": "vector"}
 
 
-def _per_step(runner: Any, data: None = None) -> float:
+def _per_step(runner: Runner, data: None = None) -> float:
     before = runner.t_env
     seconds = timing.seconds(runner.run)
     return seconds / (runner.t_env - before)
@@ -289,7 +291,7 @@ def _peak_memory() -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
-def _by_agents(host: Any) -> list[tuple[float, timing.Row]]:
+def _by_agents(host: Host) -> list[tuple[float, timing.Row]]:
     """(agents, row) of updates on 8 random episodes of 30 steps."""
     points: list[tuple[float, timing.Row]] = []
     for map_name in ("3m", "5m_vs_6m", "8m", "10m_vs_11m", "27m_vs_30m"):
@@ -298,13 +300,13 @@ def _by_agents(host: Any) -> list[tuple[float, timing.Row]]:
     return points
 
 
-def _by_length(host: Any) -> list[tuple[float, timing.Row]]:
+def _by_length(host: Host) -> list[tuple[float, timing.Row]]:
     """(steps, row) of updates on 8 random episodes of 2s3z."""
     shape = hosted.smax_shape("2s3z")
     return [(n, row) for n in (15, 30, 60, 120, 240) for row in _growth_rows(host, shape, 8, n)]
 
 
-def _growth_rows(host: Any, shape: Shape, n_episodes: int, limit: int) -> list[timing.Row]:
+def _growth_rows(host: Host, shape: Shape, n_episodes: int, limit: int) -> list[timing.Row]:
     arms = {"parity": build(host, "qmix_fc", shape, lim=PARITY, batch_size=n_episodes)}
     arms["qmix_lim"] = build(host, "qmix_lim", shape, batch_size=n_episodes)
     batch = hosted.random_batch(host, shape, n_episodes, limit)

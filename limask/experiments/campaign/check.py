@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,6 +16,7 @@ from limask.experiments.nested import flat, merged
 from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.install import recognised
 from limask.install.families import PYMARLZOOPLUS, pymarlzooplus_folder
+from limask.protocols import State
 
 
 def check_campaign(campaign: Campaign) -> None:
@@ -76,7 +76,7 @@ def _check_starts(source: Path) -> None:
         )
 
 
-def _config(configs: Path, kind: str, name: str, where: str) -> dict[str, Any]:
+def _config(configs: Path, kind: str, name: str, where: str) -> State:
     """The host's config of that name, or limask's, as ``limask run`` looks them up."""
     folders = (configs / kind, resources.config_dir() / kind)
     for folder in folders:
@@ -89,7 +89,7 @@ def _config(configs: Path, kind: str, name: str, where: str) -> dict[str, Any]:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> State:
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.plan import Campaign, Run
@@ -29,6 +29,7 @@ from limask.experiments.nested import flat
 from limask.experiments.storage.files import read_json, write_json
 from limask.experiments.storage.locks import is_locked, lock, locked
 from limask.experiments.storage.sacred_files import latest_run
+from limask.protocols import State
 
 #: Seconds that the runs of a campaign that was killed have to end with it.
 LOCK_SECONDS = 3.0
@@ -87,7 +88,7 @@ class Attempt:
         """Whether its command runs, as far as this machine can tell."""
         return is_locked(self.folder / _LOCK)
 
-    def create(self, record: dict[str, Any]) -> int:
+    def create(self, record: State) -> int:
         """Make the folder and write ``run.json``; returns a file descriptor that holds the attempt's lock.
 
         Raises:

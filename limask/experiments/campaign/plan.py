@@ -21,6 +21,7 @@ from limask.experiments.campaign.values import Options
 from limask.experiments.nested import flat
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.install.families import PYMARLZOOPLUS
+from limask.protocols import State
 
 #: Options that the campaign sets for each run, and the key of the file that it has them from.
 SET_ELSEWHERE = {
@@ -147,7 +148,7 @@ class Campaign:
             )
         return campaign
 
-    def to_block(self) -> dict[str, Any]:
+    def to_block(self) -> State:
         """The campaign as ``from_block`` reads it, of JSON's types."""
         return {
             "host": self.host,
@@ -173,7 +174,7 @@ class Campaign:
             for seed, env, arm in itertools.product(self.seeds, self.environments, self.arms)
         ]
 
-    def options(self, run: Run) -> dict[str, Any]:
+    def options(self, run: Run) -> State:
         """What ``run`` sets beyond its configs, by dotted name."""
         own = {"t_max": self.t_max, "test_interval": self.test_interval, "seed": run.seed}
         own |= flat({"env_args": run.environment.env_args})

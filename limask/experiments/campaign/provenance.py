@@ -8,10 +8,10 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import limask
 from limask.install.families import PYMARLZOOPLUS
+from limask.protocols import State
 
 #: Packages that change results, of which those that are installed are recorded.
 _PACKAGES = (
@@ -28,7 +28,7 @@ _PACKAGES = (
 )
 
 
-def provenance(host: str) -> dict[str, Any]:
+def provenance(host: str) -> State:
     """Versions and machine, of JSON's types; what cannot be found out is None."""
     packages = {"limask": limask.__version__}
     for package in _PACKAGES:

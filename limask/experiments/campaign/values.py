@@ -12,15 +12,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from limask.errors import LimaskError, nearest
+from limask.protocols import Block, State
 
 #: Options by name, block in block, as in the configs; leaves are what sacred's command line can carry.
-Options: TypeAlias = Mapping[str, Any]
+Options: TypeAlias = Block
 
 #: Names that are folders on every file system.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
-def block(where: str, value: object, required: Iterable[str], optional: Options) -> dict[str, Any]:
+def block(where: str, value: object, required: Iterable[str], optional: Options) -> State:
     """A mapping with all of the ``required`` keys; ``optional`` ones are filled in."""
     known = (*required, *optional)
     if not isinstance(value, Mapping):

@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from limask.errors import LimaskError, nearest
 from limask.experiments import hosted
@@ -19,6 +18,7 @@ from limask.experiments.statistics import wilson_interval
 from limask.experiments.storage.files import claim
 from limask.hosts import Host
 from limask.layouts import smax_layout
+from limask.protocols import Runner
 
 #: Battles side by side, at most.
 SIDE_BY_SIDE = 32
@@ -137,7 +137,7 @@ def _rows(host: Host, policy: Frozen, name: str, perturbations: Sequence[Perturb
         )  # fmt: skip
 
 
-def _fight(runner: Any, episodes: int) -> dict[str, float]:
+def _fight(runner: Runner, episodes: int) -> dict[str, float]:
     """The host's own statistics of a test of ``episodes``."""
     runner.logger = Statistics()
     for _ in range(episodes // runner.batch_size):

@@ -19,6 +19,7 @@ from limask.experiments.hosted import Statistics
 from limask.experiments.storage.files import claim
 from limask.hosts import Host
 from limask.layouts import Layout, tokens
+from limask.protocols import EpisodeBatch
 
 #: Masks drawn for the episode.
 DRAWS = 64
@@ -86,7 +87,7 @@ def _episode(host: Host, frozen: Frozen) -> tuple[Any, bool]:
     return runner.batch[:, :n_steps], runner.logger.last["test_battle_won_mean"] > 0
 
 
-def _inspection(frozen: Frozen, episode: Any, is_won: bool) -> Inspection:
+def _inspection(frozen: Frozen, episode: EpisodeBatch, is_won: bool) -> Inspection:
     look, layout = frozen.learner.look(episode[[0] * DRAWS], frozen.run.steps), frozen.mac.agent.layout
     obs = episode["obs"][0]
     is_visible = tokens.visibility(obs, layout)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from limask.experiments.display import Axes
 from limask.experiments.evaluation.trained import TrainedRun
 from limask.experiments.storage.files import replace
 
@@ -129,7 +130,7 @@ def write_png(path: Path, inspection: Inspection) -> None:
     replace(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
-def _heat_map(axes: Any, inspection: Inspection, agent: int, values: torch.Tensor, end: float) -> Any:
+def _heat_map(axes: Axes, inspection: Inspection, agent: int, values: torch.Tensor, end: float) -> Any:
     """Draw one agent's ``values`` (T, N, J) from 0 to ``end``, and what it saw; returns the image."""
     from matplotlib.colors import ListedColormap
 

@@ -17,6 +17,7 @@ from limask.experiments.storage.files import read_json
 from limask.hosts import Host
 from limask.install.families import PYMARLZOOPLUS
 from limask.networks.entity_trunk import EntityTrunk
+from limask.protocols import Mac, State
 
 #: The layer whose size depends on the team where agents know their own number.
 _MIX = "fc1.mix.weight"
@@ -36,7 +37,7 @@ class TrainedRun(NamedTuple):
     folder: Path
     arm: str
     environment: str
-    config: dict[str, Any]
+    config: State
     checkpoint: Path
 
     @property
@@ -59,7 +60,7 @@ class Frozen(NamedTuple):
     run: TrainedRun
     args: SimpleNamespace
     shape: Shape
-    mac: Any
+    mac: Mac
     learner: Any
     note: str
 

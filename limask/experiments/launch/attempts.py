@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, LimaskError
 from limask.experiments.campaign.collect import read_tests
@@ -19,6 +18,7 @@ from limask.experiments.campaign.folder import Attempt, CampaignFolder, Outcome
 from limask.experiments.campaign.plan import Run
 from limask.experiments.campaign.provenance import provenance
 from limask.experiments.launch.jobs import Job, last_line, last_text, run_jobs
+from limask.protocols import State
 
 
 @dataclass
@@ -30,7 +30,7 @@ class AttemptJob(Job):
 
     run: Run = field(kw_only=True)
     attempt: Attempt = field(kw_only=True)
-    record: dict[str, Any] = field(kw_only=True)
+    record: State = field(kw_only=True)
 
     def start(self) -> None:
         """Make the attempt's folder and start the command.

@@ -17,6 +17,7 @@ from limask.experiments.campaign.folder import Outcome
 from limask.experiments.launch.attempts import AttemptJob, RemoteJob, run_attempt
 from limask.experiments.launch.jobs import run_jobs
 from limask.experiments.launch.launcher import Follower, require_extra
+from limask.protocols import State
 
 #: Bytes that a Ray of our own keeps for passing objects around (its minimum is 75 MiB): we pass next to none.
 _OBJECT_STORE = 100 * 2**20
@@ -67,7 +68,7 @@ class RayLauncher:
         import ray
 
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+        options: State = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address == "local":
             options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
             # Nobody who trains on their own machine expects it to report to Ray's makers.

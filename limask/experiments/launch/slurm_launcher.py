@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from limask.experiments.launch import jobs
 from limask.experiments.launch.attempts import AttemptJob, RemoteJob, attempt_job, run_attempt
 from limask.experiments.launch.launcher import Follower, require_extra
 from limask.experiments.storage.files import read_json, write_json
+from limask.protocols import Block
 
 if TYPE_CHECKING:
     import submitit
@@ -45,7 +46,7 @@ class SlurmLauncher:
         LimaskError: a parameter is limask's own, or there is no time limit.
     """
 
-    parameters: Mapping[str, Any]
+    parameters: Block
 
     @classmethod
     def from_options(cls, options: Iterable[str]) -> SlurmLauncher:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from limask.experiments.campaign.collect import Test
 from limask.experiments.campaign.plan import Campaign
 from limask.experiments.storage.sacred_files import Curve
+from limask.protocols import Block
 
 
 class Result(NamedTuple):
@@ -184,8 +185,8 @@ class RunRecord:
     reason: str
     left_out: str
     command: str
-    config: Mapping[str, Any]
-    made_with: Mapping[str, Any]
+    config: Block
+    made_with: Block
 
     @property
     def id(self) -> str:

@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from limask.experiments.display import nth_style, percent
+from limask.experiments.display import Axes, nth_style, percent
 from limask.experiments.report.data import Numbers, Ratio
 from limask.experiments.report.numbers import compared
 from limask.experiments.report.tables import over
@@ -51,7 +51,7 @@ class Panel(NamedTuple):
     arms are told apart by their colours alone, so that it needs a legend."""
 
     title: str
-    draw: Callable[[Any], None]
+    draw: Callable[[Axes], None]
     height: float = 2.7
     has_legend: bool = True
 
@@ -133,7 +133,7 @@ def write_png(path: Path, panels: Sequence[Panel], numbers: Numbers) -> None:
         replace(path, lambda temporary: figure.savefig(temporary, format="png", facecolor="white"))
 
 
-def _curves(numbers: Numbers, map_name: str, measure: str, axes: Any) -> None:
+def _curves(numbers: Numbers, map_name: str, measure: str, axes: Axes) -> None:
     for band in numbers.bands:
         if band.map != map_name or not band.steps:
             continue
@@ -154,7 +154,7 @@ def _curves(numbers: Numbers, map_name: str, measure: str, axes: Any) -> None:
         axes.set(ylabel="test return")
 
 
-def _survival(numbers: Numbers, map_name: str, threshold: float, axes: Any) -> None:
+def _survival(numbers: Numbers, map_name: str, threshold: float, axes: Axes) -> None:
     for curve in numbers.survival:
         if (curve.map, curve.threshold) != (map_name, threshold):
             continue
@@ -178,7 +178,7 @@ def _drawn(numbers: Numbers, arm: str = "", baseline: str = "") -> list[Ratio]:
     ]
 
 
-def _forest(numbers: Numbers, ratios: Sequence[Ratio], axes: Any) -> None:
+def _forest(numbers: Numbers, ratios: Sequence[Ratio], axes: Axes) -> None:
     """A row for each threshold and map; what is over several maps is a diamond."""
     colour, _ = style(numbers, ratios[0].arm)
     places: list[float] = []
@@ -204,7 +204,7 @@ def _ends(ratio: Ratio) -> list[float]:
     return [end for end in (estimate.value, estimate.low, estimate.high) if end is not None]
 
 
-def _over_ratios(axes: Any, ends: Sequence[float]) -> None:
+def _over_ratios(axes: Axes, ends: Sequence[float]) -> None:
     """The same axis of ratios in all panels, with 1 in it."""
     low, high = min(*ends, 1) / 1.1, max(*ends, 1) * 1.1
     axes.set_xscale("log")
@@ -214,7 +214,7 @@ def _over_ratios(axes: Any, ends: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _profile(numbers: Numbers, axes: Any) -> None:
+def _profile(numbers: Numbers, axes: Axes) -> None:
     for overall in numbers.overall:
         colour, _ = style(numbers, overall.arm)
         at, shares = zip(*overall.profile, strict=True)
@@ -232,7 +232,7 @@ def _shade(numbers: Numbers) -> float:
     return 0.18 if len(numbers.arms) <= 3 else 0.08
 
 
-def _over_steps(axes: Any, budget: int) -> None:
+def _over_steps(axes: Axes, budget: int) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set(xlabel="environment steps", xlim=(0, budget))
@@ -240,7 +240,7 @@ def _over_steps(axes: Any, budget: int) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _share(axis: Any) -> None:
+def _share(axis: Axes) -> None:
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

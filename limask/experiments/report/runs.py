@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.collect import tests_that_count
@@ -17,6 +16,7 @@ from limask.experiments.report.numbers import numbers, score, tasks
 from limask.experiments.storage.files import read_json
 from limask.experiments.storage.sacred_files import Curve, read_curves
 from limask.install.families import PYMARLZOOPLUS
+from limask.protocols import Block, State
 
 #: Options that may differ between runs that learn alike: names and places.
 _NAMES = {"checkpoint_path", "label", "local_results_path", "name", "seed", "unique_token", "wandb.save_dir"}
@@ -82,7 +82,7 @@ def _result(state: RunState) -> tuple[Result | None, str]:
 
 def _records(folder: CampaignFolder, states: list[RunState], left_out: Mapping[str, str]) -> list[RunRecord]:
     configs = {state.run.id: _config(state) for state in states}
-    first: dict[str, Mapping[str, Any]] = {}
+    first: dict[str, Block] = {}
     for state in states:
         config = configs[state.run.id]
         if config and state.run.arm == folder.campaign.arms[0]:
@@ -96,8 +96,8 @@ def _records(folder: CampaignFolder, states: list[RunState], left_out: Mapping[s
 def _record(
     folder: CampaignFolder,
     state: RunState,
-    config: Mapping[str, Any],
-    first: Mapping[str, Any],
+    config: Block,
+    first: Block,
     left_out: Mapping[str, str],
 ) -> RunRecord:
     run, outcome, attempt = state.run, state.outcome, state.attempt
@@ -123,7 +123,7 @@ def _record(
     )
 
 
-def _config(state: RunState) -> dict[str, Any]:
+def _config(state: RunState) -> State:
     """What the host ran with, by dotted name; empty where sacred has not written it."""
     sacred = state.attempt.sacred_run() if state.attempt else None
     return flat(_json(sacred / "config.json")) if sacred else {}
@@ -136,14 +136,14 @@ def _curves(sacred: Path) -> dict[str, Curve]:
         return {}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> State:
     try:
         return read_json(path)
     except (LimaskError, OSError):
         return {}
 
 
-def _difference(config: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+def _difference(config: Block, first: Block) -> str:
     """Options as ``lim.trunk=entity``; one that the first arm alone has is ``no lim.trunk``. ``none`` where
     they do not differ, and nothing where that cannot be known."""
     if not config or not first:
@@ -156,7 +156,7 @@ def _difference(config: Mapping[str, Any], first: Mapping[str, Any]) -> str:
     return " ".join(options) or "none"
 
 
-def _command(folder: CampaignFolder, state: RunState, made: Mapping[str, Any]) -> str:
+def _command(folder: CampaignFolder, state: RunState, made: Block) -> str:
     """The command line, with the paths of the machine cut down to what they mean anywhere: the campaign's
     folder and the host's checkout by their names."""
     campaign, run = folder.campaign, state.run

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from limask.experiments.display import clock, percent
 from limask.experiments.nested import flat
 from limask.experiments.report.data import Cell, Estimate, Report, RunRecord
+from limask.protocols import Block
 
 
 class Table(NamedTuple):
@@ -205,7 +206,7 @@ def made_with(report: Report) -> Table:
     return Table(["what", "version"], rows, (0, 1))
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, str]:
+def _plain(record: Block) -> dict[str, str]:
     flattened = flat(record)
     return {
         key.removeprefix("packages.").replace("_", " "): value

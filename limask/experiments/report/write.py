@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.collect import collect
@@ -18,6 +17,7 @@ from limask.experiments.report.runs import read_report
 from limask.experiments.report.tables import Table, ablation
 from limask.experiments.report.text import cautions, counted, headlines
 from limask.experiments.storage.files import write_json, write_text
+from limask.protocols import State
 
 #: The report's folder in the campaign's.
 FOLDER = "report"
@@ -67,7 +67,7 @@ def _lines(table: Table) -> list[str]:
     ] + [""]
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: Report) -> State:
     """All numbers and runs, of JSON's types; learning curves are in ``curves.csv`` beside the runs."""
     numbers = asdict(report.numbers)
     for score in numbers["scores"]:

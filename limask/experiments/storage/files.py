@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limask.errors import LimaskError
+from limask.protocols import State
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
@@ -66,7 +67,7 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> State:
     """Read a file that ``write_json`` wrote.
 
     Raises:

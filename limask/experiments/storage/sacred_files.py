@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from limask.protocols import State
 
 
 class Curve(NamedTuple):
@@ -38,7 +40,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
     return {name: _curve(series) for name, series in metrics.items() if isinstance(series, dict)}
 
 
-def _curve(series: dict[str, Any]) -> Curve:
+def _curve(series: State) -> Curve:
     pairs = list(zip(series.get("steps", ()), series.get("values", ()), strict=False))
     return Curve(
         tuple(float(step) for step, _ in pairs),
