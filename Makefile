@@ -17,7 +17,7 @@ help:
 	@echo 'make format   sort imports, apply safe fixes, reformat'
 	@echo 'make demo     train three arms on one battle (the campaign demo) and report on them'
 	@echo 'make docs     build the documentation in site/ (open site/index.html)'
-	@echo 'make options  write the options of limask/config.py into config/algs and docs/options.md'
+	@echo 'make options  write the options of limask/config/options.py into config/algs and docs/options.md'
 	@echo 'make clean    remove builds and caches (not $(VENV))'
 	@echo
 	@echo 'PYTHON=python3.12 and VENV=folder choose the interpreter and the environment.'

@@ -75,7 +75,7 @@ def page() -> str:
     lines = [
         "# Options",
         "",
-        "<!-- Written by `make options` from limask/config.py: change it there. -->",
+        "<!-- Written by `make options` from limask/config/options.py: change it there. -->",
         "",
         "An algorithm's YAML in `config/algs` has a block `lim:`. Its options can be overridden on the "
         "host's",
@@ -86,7 +86,7 @@ def page() -> str:
         "",
     ]
     groups: dict[str, list[tuple[str, dataclasses.Field[Any]]]] = {}
-    for name, field in fields():
+    for name, field in fields(LimConfig):
         groups.setdefault(name.partition(".")[0] if "." in name else "", []).append((name, field))
     titles = {
         field.name: field.metadata["group"]

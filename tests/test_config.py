@@ -19,7 +19,7 @@ from limask.experiments.nested import flat, merged
 ALGS = resources.config_dir() / "algs"
 ARMS = ("qmix_fc", "qmix_entity", "qmix_fc_lim", "qmix_entity_lim", "qmix_lim")
 MASKERS = tuple(masking.REGISTRY)
-OPTIONS = [name for name, _ in fields()]
+OPTIONS = [name for name, _ in fields(LimConfig)]
 
 # Key, refused value, and what the message has to say beside the key and the value.
 REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
@@ -264,7 +264,7 @@ def test_config_is_frozen() -> None:
 
 def test_every_option_says_what_it_is() -> None:
     """And who uses it: the YAMLs' comments and the page on options are written from that."""
-    for name, field in fields():
+    for name, field in fields(LimConfig):
         assert len(field.metadata["meaning"]) > 20, name
         assert field.metadata["used_by"], name
 

@@ -14,7 +14,7 @@ from limask.config import LimConfig, fields
 from limask.experiments.nested import flat
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = dict(fields())
+OPTIONS = dict(fields(LimConfig))
 
 
 def load() -> ModuleType:

@@ -7,7 +7,7 @@ input, V values of a state (1 with a mixer, N without).
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -97,8 +97,7 @@ class LimLearner(Checkpoints):
         if kind.hides == "agents":
             return TeamReconstruction(self.mac, seed, max_norm)
         trained = agent.autoencoder or kind.build(agent.spec, agent.layout, self.config)
-        assert isinstance(trained, TokenAutoencoder)
-        return Reconstruction(agent, trained, seed, max_norm, teacher=target)
+        return Reconstruction(agent, cast(TokenAutoencoder, trained), seed, max_norm, teacher=target)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> None:
         """Make ``minibatches`` SGD steps of one sampled batch of the host's ``EpisodeBatch``.

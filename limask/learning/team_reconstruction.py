@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -87,8 +87,8 @@ class TeamReconstruction(Trainer):
         agent: LimAgent = mac.agent
         config, self.mac, self.layout = agent.config, mac, agent.layout
         # autoencoder.options allows no others.
-        autoencoder, masker = agent.autoencoder, masking.build(config, self.layout)
-        assert isinstance(autoencoder, AgentAutoencoder) and isinstance(masker, AgentMasker)
+        autoencoder = cast(AgentAutoencoder, agent.autoencoder)
+        masker = cast(AgentMasker, masking.build(config, self.layout))
         optimiser = torch.optim.SGD(autoencoder.parameters(), lr=config.autoencoder.lr)
         super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
         self.schedule = Schedule(config)

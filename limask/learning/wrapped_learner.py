@@ -10,7 +10,7 @@ Axes: B episodes, T time steps, M filled steps, P transitions, N agents, D featu
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -130,8 +130,8 @@ class WrappedLearner(Checkpoints):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(self.args.seed))
             trained = kind.build(self.agent.spec, self.agent.layout, self.config)
-        assert isinstance(trained, TokenAutoencoder)  # check_options allows no other
-        return Reconstruction(self.agent, trained, int(self.args.seed), self.args.grad_norm_clip)
+        decoder = cast(TokenAutoencoder, trained)  # check_options allows no other
+        return Reconstruction(self.agent, decoder, int(self.args.seed), self.args.grad_norm_clip)
 
     def train(self, batch: EpisodeBatch, t_env: int, episode_num: int, *args: Any, **kwargs: Any) -> Any:
         """Let the host train on ``minibatches`` parts of one sampled batch of its ``EpisodeBatch``.

@@ -9,12 +9,11 @@ layout cannot do, is refused in ``limask.autoencoder.options``, which knows thei
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from limask.errors import LimaskError, nearest
+from limask.config.schema import group, option, read
+from limask.errors import LimaskError
 
 LAYOUTS = ("auto", "smax", "smac", "smacv2", "smaclite", "lbf", "flat")
 TRUNKS = ("fc", "entity")
@@ -22,26 +21,6 @@ TRUNKS = ("fc", "entity")
 AUTO = "auto"
 #: Episodes in one SGD step where ``minibatches: auto`` divides the sampled batch.
 EPISODES_PER_STEP = 32
-
-
-def option(default: Any, meaning: str, *, unit: str = "", used_by: str = "all", **allowed: Any) -> Any:
-    """A field of a dataclass of options.
-
-    Args:
-        default: the value of ``qmix_lim``.
-        meaning: what it is.
-        unit: of its value.
-        used_by: which autoencoders, maskers or trunks have a use for it.
-        **allowed: ``choices``, or bounds ``low``, ``above``, ``high``, ``below``; ``block``, what a block of
-            options looks like where one may stand here; ``is_registered``, that a registry has the choices.
-    """
-    about = {"meaning": meaning, "unit": unit, "used_by": used_by}
-    return dataclasses.field(default=default, metadata=about | allowed)
-
-
-def group(options: type[Any]) -> Any:
-    """A field that holds a group of options."""
-    return dataclasses.field(default_factory=options, metadata={"group": options})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,8 +208,7 @@ class LimConfig:
             raise LimaskError(
                 f"lim={block!r}: expected a block of options, as in limask's config/algs/qmix_lim.yaml"
             )
-        config: LimConfig = _read(cls, block, "")
-        return config
+        return read(cls, block, RENAMED)
 
     def value(self, name: str) -> object:
         """The option of that dotted name, as ``masker.ratio``."""
@@ -324,104 +302,3 @@ def migrated(block: Mapping[str, Any]) -> dict[str, Any]:
         else:
             new[first] = value
     return new
-
-
-def fields(options: type[Any] = LimConfig, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """All options with their dotted names, those of a group where the group stands."""
-    for field in dataclasses.fields(options):
-        if "group" in field.metadata:
-            yield from fields(field.metadata["group"], f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", field
-
-
-def _read(options: type[Any], block: Mapping[str, Any], prefix: str) -> Any:
-    """An instance of a dataclass of options, whose dotted names begin with ``prefix``."""
-    own = {field.name: field for field in dataclasses.fields(options)}
-    values = {}
-    for key, value in block.items():
-        name = f"{prefix}{key}"
-        if key not in own:
-            raise _unknown(name)
-        if (inner := own[key].metadata.get("group")) is None:
-            values[key] = checked(name, own[key], value)
-        elif isinstance(value, Mapping):
-            values[key] = _read(inner, value, f"{name}.")
-        else:
-            hint = f"; set lim.{name}.name={value!r}" if hasattr(inner, "name") else ""
-            raise LimaskError(f"lim.{name}={value!r}: expected a block of options{hint}")
-    return options(**values)
-
-
-def _unknown(name: str) -> LimaskError:
-    if name in RENAMED:
-        return LimaskError(f"lim.{name} is lim.{RENAMED[name]} now")
-    group, _, inner = name.rpartition(".")
-    known = [known for known, _ in fields()]
-    # Among those of its group, where it stands in one: what they have in common makes nothing near.
-    peers = {peer.rpartition(".")[2]: peer for peer in known if not group or peer.startswith(f"{group}.")}
-    peers |= {} if group else {field.name: field.name for field in dataclasses.fields(LimConfig)}
-    close = difflib.get_close_matches(inner, peers, n=1, cutoff=0.5)
-    hint = f"; did you mean 'lim.{peers[close[0]]}'?" if close else ""
-    return LimaskError(f"lim.{name} is no option{hint} (known: {', '.join(known)})")
-
-
-def checked(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
-    """``value`` in the type of the field of the option ``name``.
-
-    Raises:
-        LimaskError: the value is not allowed; the message names the key and what is.
-    """
-    allowed = field.metadata
-    choices = allowed.get("choices", ())
-    types = _TYPES[str(field.type).split(" ")[0]]
-    if allowed.get("is_registered") or (isinstance(value, str) and value in choices):
-        return value
-    if "block" in allowed and isinstance(value, Mapping):
-        return value
-    is_number = isinstance(value, (int, float)) and isinstance(value, types) and not isinstance(value, bool)
-    is_number = is_number and math.isfinite(value)
-    is_right = is_number and _is_inside(value, allowed) if bool not in types else isinstance(value, bool)
-    if not is_right:
-        raise not_allowed(name, value, expected(field), choices)
-    return float(value) if float in types else value
-
-
-def not_allowed(name: str, value: object, expected: str, choices: Iterable[str] = ()) -> LimaskError:
-    """That ``value`` is not allowed for an option, with what is and the nearest of the ``choices``."""
-    close = nearest(value, choices) if isinstance(value, str) else ""
-    return LimaskError(f"lim.{name}={value!r} ({type(value).__name__}): expected {expected}{close}")
-
-
-#: Annotation of a field → what a YAML value may be.
-_TYPES: dict[str, tuple[type, ...]] = {"str": (), "bool": (bool,), "int": (int,), "float": (float, int)}
-
-_BOUNDS = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
-
-
-def _is_inside(value: float, allowed: Mapping[str, Any]) -> bool:
-    return (
-        value >= allowed.get("low", value)
-        and value <= allowed.get("high", value)
-        and ("above" not in allowed or value > allowed["above"])
-        and ("below" not in allowed or value < allowed["below"])
-    )
-
-
-def expected(field: dataclasses.Field[Any]) -> str:
-    """In words what an option may be."""
-    return _expected(_TYPES[str(field.type).split(" ")[0]], field.metadata)
-
-
-def _bounds(allowed: Mapping[str, Any]) -> str:
-    return " and ".join(f"{word} {allowed[key]}" for key, word in _BOUNDS.items() if key in allowed)
-
-
-def _expected(types: tuple[type, ...], allowed: Mapping[str, Any]) -> str:
-    choices = ", ".join(allowed.get("choices", ()))
-    if not types:
-        return f"one of {choices}" + (f" or a block {allowed['block']}" if "block" in allowed else "")
-    if bool in types:
-        return "True or False"
-    number = "a number such as 0.0005" if float in types else "an integer"
-    return f"{number} {_bounds(allowed)}" + (f" or {choices}" if choices else "")

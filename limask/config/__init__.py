@@ -1,0 +1,31 @@
+"""The ``lim:`` block of an algorithm's YAML: its options, and how it is read."""
+
+from limask.config.options import (
+    AUTO,
+    LAYOUTS,
+    RENAMED,
+    AutoencoderOptions,
+    LimConfig,
+    MaskerOptions,
+    TargetOptions,
+    TeamOptions,
+    ViewOptions,
+    migrated,
+)
+from limask.config.schema import expected, fields, not_allowed
+
+__all__ = [
+    "AUTO",
+    "LAYOUTS",
+    "RENAMED",
+    "AutoencoderOptions",
+    "LimConfig",
+    "MaskerOptions",
+    "TargetOptions",
+    "TeamOptions",
+    "ViewOptions",
+    "expected",
+    "fields",
+    "migrated",
+    "not_allowed",
+]
