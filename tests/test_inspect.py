@@ -14,10 +14,11 @@ from run_parts import save_run
 
 from limask import masking
 from limask.cli import main
+from limask.config import RENAMED
 from limask.experiments import hosted
 from limask.experiments.evaluation import inspection
 from limask.experiments.evaluation.inspection import DRAWS, Inspection, inspect
-from limask.experiments.nested import merged
+from limask.experiments.nested import flat, merged
 from limask.hosts import Host
 from limask.layouts import tokens
 
@@ -212,3 +213,19 @@ def test_runs_that_cannot_be_inspected(
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "models/1000/agent.th").unlink()
     fails(copy, "has no checkpoint")
+
+
+def test_runs_of_before_options_were_grouped_are_read(host: Host, tmp_path: Path) -> None:
+    """Their config holds the old names; what is hidden in them is what is hidden in a new one."""
+    new = save_run(host, tmp_path / "new", "qmix_lim", env_args=ENV_ARGS)
+    old = save_run(host, tmp_path / "old", "qmix_lim", env_args=ENV_ARGS)
+    config = json.loads((old / "config.json").read_text())
+    options = flat(config["lim"])
+    names = {new: old for old, new in RENAMED.items()}
+    names |= {"masker.name": "masker", "autoencoder.name": "autoencoder"}
+    config["lim"] = {names.get(name, name): value for name, value in options.items()}
+    assert "rec_warmup" in config["lim"] and config["lim"]["masker"] == "random"
+    (old / "config.json").write_text(json.dumps(config))
+    seen = [inspect(run, seed=3, output=tmp_path / f"out_{run.name}") for run in (new, old)]
+    assert torch.equal(seen[0].mask_rate, seen[1].mask_rate)
+    assert torch.equal(seen[0].error.nan_to_num(), seen[1].error.nan_to_num())
