@@ -212,8 +212,14 @@ class TdUpdate(Update):
         td: TdLoss,
         whole: TdUpdate | None = None,
     ) -> None:
-        self.learner, self.td, self.whole = learner, td, whole or self
+        # Not itself: in a circle of references the update's tensors would wait for Python's collector.
+        self.learner, self.td, self._whole = learner, td, whole
         self.batch, self.packing, self.inputs, self.t_env = batch, packing, inputs, t_env
+
+    @property
+    def whole(self) -> TdUpdate:
+        """The update that the TD loss is of."""
+        return self if self._whole is None else self._whole
 
     def first(self, n_episodes: int) -> TdUpdate:
         """See ``Update.first``."""
