@@ -97,10 +97,10 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     text = "let trained agents fight under perturbations, or on another SMAX map"
     evaluate = commands.add_parser("evaluate", help=text, description=text, allow_abbrev=False)
     evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=_TRAINED)
-    text = "what goes wrong: noise, dropout, sight or dead_teammate (default: nothing)"
+    text = "what goes wrong: dropout, burst, nearest, blind, stale, noise, flipped, sight or dead_teammate "
+    text += "(default: nothing)"
     evaluate.add_argument("--perturb", help=text)
-    text = "how strong, 0 is nothing: noise's standard deviation, probability of dropout, lost share of the "
-    text += "sight range, number of dead teammates"
+    text = "how strong, 0 is nothing; what it is for each of them stands in docs/evaluation.md"
     evaluate.add_argument("--severity", type=float, nargs="+", default=[], help=text)
     text = "battles of each run at each severity (default: 128)"
     evaluate.add_argument("--episodes", type=int, default=128, help=text)

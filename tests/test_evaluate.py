@@ -33,7 +33,7 @@ WIDTH, OWN = LAYOUT.groups[0].width, LAYOUT.groups[2].width
 
 def make(name: str, severity: float, n_battles: int = 1, first: int = 0) -> perturb.Perturbation:
     """A perturbation whose battles have started."""
-    perturbation = perturb.REGISTRY[name](severity, LAYOUT, N_AGENTS)
+    perturbation = perturb.REGISTRY[name](severity, LAYOUT, N_AGENTS, 9)
     perturbation.start([np.random.default_rng([SEED, first + e]) for e in range(n_battles)])
     return perturbation
 
@@ -118,7 +118,7 @@ def test_a_battles_draws_do_not_depend_on_those_beside_it(name: str) -> None:
 def test_noise_changes_what_is_observed_and_not_the_battle() -> None:
     battles = SmaxVector("3m", [0] * EPISODES)
     perturbed = [
-        PerturbedBattles(battles, perturb.REGISTRY["noise"](severity, LAYOUT, N_AGENTS), SEED)
+        PerturbedBattles(battles, perturb.REGISTRY["noise"](severity, LAYOUT, N_AGENTS, 200), SEED)
         for severity in (0, 0.2)
     ]
     fights = []
@@ -153,7 +153,7 @@ def test_every_battle_has_a_seed_of_its_own_however_long_those_before_it_lasted(
     shown = []
     for n_steps in (1, 5):
         battles: Any = Battles()
-        env = PerturbedBattles(battles, perturb.REGISTRY["noise"](0.1, LAYOUT, N_AGENTS), SEED)
+        env = PerturbedBattles(battles, perturb.REGISTRY["noise"](0.1, LAYOUT, N_AGENTS, 200), SEED)
         env.reset()
         for _ in range(n_steps):
             env.step(np.zeros((2, N_AGENTS)))
@@ -348,11 +348,11 @@ def test_agents_without_numbers_need_no_mean(host: Host, tmp_path: Path) -> None
         ("--severity 0.1", "--perturb and --severity go together"),
         ("--perturb noise --severity -0.1", "--severity -0.1: expected a standard deviation of 0 or more"),
         ("--perturb noise --severity nan", "--severity nan"),
-        ("--perturb dropout --severity 0 1.1", "--severity 1.1: expected a probability in [0, 1]"),
+        ("--perturb dropout --severity 0 1.1", "--severity 1.1: expected a probability p in [0, 1]"),
         ("--perturb sight --severity 1", "--severity 1: expected the lost share"),
         (
             "--perturb dead_teammate --severity 3",
-            "--severity 3: expected a whole number of teammates, at most 2",
+            "--severity 3: expected a whole number of teammates that do nothing, at most 2",
         ),
         ("--perturb dead_teammate --severity 0.5", "--severity 0.5: expected a whole number"),
         ("--perturb noise --severity 0.1 0.1", "one of them is there twice"),

@@ -18,7 +18,7 @@ FLOW = [
     ("errors", "protocols"),
     ("compat", "config", "envs", "memory", "resources"),
     ("install", "layouts"),
-    ("masking", "networks"),
+    ("faults", "masking", "networks"),
     ("autoencoder",),
     ("acting",),
     ("learning",),

@@ -99,14 +99,18 @@ def _check(
 
 
 def _perturbations(perturb: str | None, severities: Sequence[float], policy: Frozen) -> list[Perturbation]:
-    if policy.args.env_args.get("full_observation") and perturb in ("noise", "sight"):
+    if policy.args.env_args.get("full_observation") and perturb in ("noise", "sight", "nearest"):
         raise LimaskError(
             f"--perturb {perturb}: {policy.run.name} was trained with env_args.full_observation=True, and "
-            f"what {perturb} does is measured within the sight range; choose dropout or dead_teammate"
+            f"what {perturb} does is measured within the sight range; choose dropout, burst or blind"
         )
     kind = REGISTRY[perturb] if perturb else Perturbation
     layout = smax_layout(policy.args.env_args)
-    return [kind(severity, layout, policy.shape.n_agents) for severity in severities or (0.0,)]
+    sizes = policy.shape.n_agents, policy.shape.limit + 1
+    try:
+        return [kind(severity, layout, *sizes) for severity in severities or (0.0,)]
+    except LimaskError as error:
+        raise LimaskError(f"--perturb {perturb} --severity {error}") from error
 
 
 def _tell(policy: Frozen) -> None:
