@@ -1,8 +1,8 @@
 """Writes what the options of the ``lim:`` block are wherever it is said, from ``limask.config``.
 
 ``python docs/write_options.py`` (``make options``) renews the ``lim:`` block of each YAML in ``config/algs``,
-whose values stay, and ``docs/options.md``. ``--check`` changes nothing, and fails where something is not
-current.
+whose values stay (an option that is not there yet gets its default), and ``docs/options.md``. ``--check``
+changes nothing, and fails where something is not current.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from limask.config import RENAMED, LimConfig, expected, fields
+from limask.experiments.nested import flat
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHMS = ROOT / "config/algs"
@@ -41,9 +42,9 @@ def _block(options: type[Any], block: Block, indent: str) -> Iterator[str]:
     for field in dataclasses.fields(options):
         if (inner := field.metadata.get("group")) is not None:
             yield from _commented(f"{indent}{field.name}:", str(inner.__doc__))
-            yield from _block(inner, block[field.name], indent + "  ")
+            yield from _block(inner, block.get(field.name, {}), indent + "  ")
             continue
-        value = block[field.name]
+        value = block.get(field.name, field.default)
         shown = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
         shown = str(value) if isinstance(value, bool) else shown
         yield from _commented(f"{indent}{field.name}: {shown}", _comment(field))
@@ -128,9 +129,7 @@ def _others(name: str, default: object, algorithms: Mapping[str, Any]) -> str:
     """Configs in which an option has another value, by value."""
     by_value: dict[str, list[str]] = {}
     for algorithm, config in algorithms.items():
-        value = config["lim"]
-        for part in name.split("."):
-            value = value[part]
+        value = flat(config["lim"]).get(name, default)
         if value != default:
             by_value.setdefault(str(value), []).append(algorithm)
     return "; ".join(f"`{value}`: {', '.join(names)}" for value, names in by_value.items())

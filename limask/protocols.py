@@ -102,7 +102,9 @@ class Mac(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]:
         """What Q-learning trains."""
 
-    def sequence_inputs(self, batch: EpisodeBatch, packing: Any) -> torch.Tensor:
+    def sequence_inputs(
+        self, batch: EpisodeBatch, packing: Any, obs: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """See ``LimMac``."""
 
     def step_inputs(self, batch: EpisodeBatch) -> tuple[torch.Tensor, torch.Tensor]:

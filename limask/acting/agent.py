@@ -16,6 +16,7 @@ from limask.acting.compiled import CompiledStep
 from limask.autoencoder import Autoencoder
 from limask.autoencoder.base import Place
 from limask.config import LimConfig
+from limask.faults import read_faults
 from limask.layouts import Layout, tokens
 from limask.networks.entity_trunk import EntityHead, EntityTrunk
 from limask.networks.gru import packed_gru
@@ -55,6 +56,8 @@ class LimAgent(nn.Module):
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
         )
         self.fc2: nn.Module = EntityHead(spec, layout) if is_entity else FcHead(hidden_dim, spec.n_actions)
+        #: What may go wrong with what it observes in training, or None.
+        self.faults = read_faults(config.faults.severities(), layout, spec.n_agents, "lim.faults")
         self.compiled = CompiledStep(self) if config.compile else None
         self.is_acting = False  # what learns from single steps needs their gradients
         self.autoencoder = None

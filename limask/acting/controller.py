@@ -8,8 +8,12 @@ from typing import Any
 import torch
 
 from limask.acting.agent import LimAgent
+from limask.faults import BatchSource, Faults, FaultyEpisodes
 from limask.networks.packing import Packing
 from limask.protocols import Args, EpisodeBatch
+
+#: Added to a run's seed: faults have a stream of random numbers of their own.
+FAULT_STREAM = 7919
 
 
 class LimMac:
@@ -24,6 +28,8 @@ class LimMac:
     args: Args
     hidden_states: torch.Tensor
     latest: EpisodeBatch | None = None
+    _faulty: FaultyEpisodes | None = None
+    _fault_generator: torch.Generator | None = None
 
     def init_hidden(self, batch_size: int) -> None:
         """Zero hidden states (B, N, H + W) at the start of ``batch_size`` episodes."""
@@ -38,21 +44,38 @@ class LimMac:
         self, ep_batch: EpisodeBatch, *args: Any, test_mode: bool = False, **kwargs: Any
     ) -> Any:
         """See the host's."""
-        if self.agent.window and not test_mode:
-            self.latest = ep_batch
+        if not test_mode:
+            if self.agent.window:
+                self.latest = ep_batch
+            if self.agent.faults is not None and self.agent.config.faults.collect:
+                self._go_wrong(self.agent.faults, ep_batch, kwargs["t_ep"] if "t_ep" in kwargs else args[0])
         self.agent.is_acting = True
         try:
             return super().select_actions(ep_batch, *args, test_mode=test_mode, **kwargs)  # type: ignore[misc]
         finally:
             self.agent.is_acting = False
 
-    def sequence_inputs(self, batch: EpisodeBatch, packing: Packing) -> torch.Tensor:
+    def _go_wrong(self, faults: Faults, ep_batch: EpisodeBatch, t: int) -> None:
+        """Write into the episodes what the agents get of their observations at time step ``t``. The hosts'
+        parallel runners choose no action on an episode's last one, which then stays as it was."""
+        obs = ep_batch.data.transition_data["obs"]
+        if self._fault_generator is None:
+            seed = int(self.args.seed) + FAULT_STREAM
+            self._fault_generator = torch.Generator(obs.device).manual_seed(seed)
+        if t == 0 or self._faulty is None:
+            source = BatchSource(self._fault_generator, ep_batch.batch_size)
+            self._faulty = faults.draw(source, ep_batch.max_seq_length)
+        obs[:, t] = self._faulty.observe_next(obs[:, t])
+
+    def sequence_inputs(
+        self, batch: EpisodeBatch, packing: Packing, obs: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Agent inputs of all filled steps: (M, N, D), in the order of the host's ``_build_inputs``, and
-        behind them what is inferred from windows."""
+        behind them what is inferred from windows; ``obs`` (B, T, N, O) stand in for the batch's own."""
         if self.agent.window:
             inputs, taken = self.step_inputs(batch)
             return self._with_inferences(inputs, taken, packing.index)
-        obs, last = batch["obs"], packing.pack(_shifted(batch["actions_onehot"], 0))
+        obs, last = batch["obs"] if obs is None else obs, packing.pack(_shifted(batch["actions_onehot"], 0))
         behind = self._join(obs.new_empty(*last.shape[:2], 0), last)
         # Packed where it belongs: to pack first and then to join would copy all observations twice.
         joined = obs.new_empty(*last.shape[:2], obs.shape[3] + behind.shape[2])

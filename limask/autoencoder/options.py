@@ -11,9 +11,13 @@ from limask import autoencoder, layouts, masking
 from limask.autoencoder.base import Autoencoder
 from limask.config import AUTO, LimConfig, not_allowed
 from limask.errors import LimaskError
+from limask.faults import read_faults
 from limask.layouts import Layout, flat_layout, layout_name
 from limask.masking import Masker
 from limask.protocols import Block
+
+#: Agents of a team whose size is not known yet.
+MANY = 10**6
 
 #: The one value of options that there is no use for without an autoencoder.
 _UNUSED_BY_NONE = {
@@ -30,6 +34,7 @@ def read_options(block: object) -> LimConfig:
             or they cannot go together with each other or the other options.
     """
     config = LimConfig.from_block(block)
+    _check_faults(config)
     masker, kind = _masker(config), _autoencoder(config)
     if kind is None:
         if config.masker.name != "none":
@@ -59,6 +64,22 @@ def read_options(block: object) -> LimConfig:
             "raise lim.autoencoder.weight"
         )
     return config
+
+
+def _check_faults(config: LimConfig) -> None:
+    severities, is_used = config.faults.severities(), config.faults.collect or config.faults.replay > 0
+    if severities and not is_used:
+        name, given = next(iter(severities.items()))
+        raise LimaskError(
+            f"lim.faults.{name}={given!r} with lim.faults.collect=False and lim.faults.replay=0.0: nothing "
+            "would go wrong; set lim.faults.collect=True, or lim.faults.replay above 0"
+        )
+    if is_used and not severities:
+        name = "collect" if config.faults.collect else "replay"
+        raise LimaskError(
+            f"lim.faults.{name}={config.value(f'faults.{name}')!r}, and no kind of fault: set one, as in "
+            "lim.faults.dropout=[0,0.8]"
+        )
 
 
 def _check_targets(config: LimConfig) -> None:
@@ -93,6 +114,9 @@ def known_layout(config: LimConfig, env: str, env_args: Block) -> Layout | None:
     kinds = layout.kinds if layout else frozenset()
     targets = layout.targets if layout else frozenset({"own"})
     check_layout(config.on_layout(kinds), layout_name(config, env, env_args), kinds, targets)
+    if layout is not None:
+        ally = layout.group("ally")
+        read_faults(config.faults.severities(), layout, ally.count + 1 if ally else MANY, "lim.faults")
     return layout
 
 
@@ -104,6 +128,7 @@ def resolve(config: LimConfig, env: str, env_args: Block, obs_size: int) -> Layo
     """
     layout = known_layout(config, env, env_args) or flat_layout(obs_size, config.group_width)
     layout.check_obs_size(obs_size)
+    read_faults(config.faults.severities(), layout, MANY, "lim.faults")
     return layout
 
 

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from limask.config.schema import group, option, read
+from limask.config.schema import Severity, fields, group, option, read
 from limask.errors import LimaskError
 
 LAYOUTS = ("auto", "smax", "smac", "smacv2", "smaclite", "lbf", "flat")
@@ -136,6 +136,35 @@ class ViewOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class FaultOptions:
+    """Faults of the agents' sensors in training; tests have none. Of several kinds each episode draws one."""
+
+    collect: bool = option(False, "in the episodes that are played: agents act on them, and learn from them")
+    replay: float = option(
+        0.0, "share of the sampled episodes in which they are drawn anew, before anything is learned; the "
+        "reconstruction keeps the truth",
+        low=0.0, high=1.0, used_by="none, entity, belief",
+    )  # fmt: skip
+    dropout: Severity = option(0.0, "p: each sighting is lost at each step", is_severity=True)
+    burst: Severity = option(0.0, "p: a sighting goes out for 5 steps, with p / 5 a step", is_severity=True)
+    nearest: Severity = option(
+        0, "how many of the nearest enemies in sight are never seen", unit="enemies", is_severity=True
+    )
+    blind: Severity = option(0, "how many see nobody else all episode", unit="agents", is_severity=True)
+    stale: Severity = option(0, "how old sightings are", unit="time steps", is_severity=True)
+    noise: Severity = option(0.0, "σ of Gaussian noise on what is shown", is_severity=True)
+    flipped: Severity = option(0.0, "φ: an agent's whole observation is negated at a step", is_severity=True)
+    sight: Severity = option(0.0, "lost share of the sight range", is_severity=True)
+
+    def severities(self) -> dict[str, Any]:
+        """Severity by kind, of those that are not 0."""
+        own = {
+            name: getattr(self, name) for name, field in fields(type(self)) if "is_severity" in field.metadata
+        }
+        return {name: given for name, given in own.items() if given != 0}
+
+
+@dataclasses.dataclass(frozen=True)
 class TeamOptions:
     """Autoencoder ``team`` (MA²E), and when it learns."""
 
@@ -185,6 +214,7 @@ class LimConfig:
     masker: MaskerOptions = group(MaskerOptions)
     autoencoder: AutoencoderOptions = group(AutoencoderOptions)
     view: ViewOptions = group(ViewOptions)
+    faults: FaultOptions = group(FaultOptions)
     team: TeamOptions = group(TeamOptions)
     targets: TargetOptions = group(TargetOptions)
     minibatches: int | Literal["auto"] = option(

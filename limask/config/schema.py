@@ -16,6 +16,9 @@ from limask.protocols import Block
 
 T = TypeVar("T")
 
+#: How strong a fault is: a number, or a range [low, high] of which each episode draws its own.
+Severity: TypeAlias = float | list[float]
+
 #: A field of a dataclass of options.
 Field: TypeAlias = dataclasses.Field[Any]
 
@@ -29,7 +32,8 @@ def option(default: Any, meaning: str, *, unit: str = "", used_by: str = "all", 
         unit: of its value.
         used_by: which autoencoders, maskers or trunks have a use for it.
         **allowed: ``choices``, or bounds ``low``, ``above``, ``high``, ``below``; ``block``, what a block of
-            options looks like where one may stand here; ``is_registered``, that a registry has the choices.
+            options looks like where one may stand here; ``is_registered``, that a registry has the choices;
+            ``is_severity``, that it is a ``Severity``.
     """
     about = {"meaning": meaning, "unit": unit, "used_by": used_by}
     return dataclasses.field(default=default, metadata=about | allowed)
@@ -102,6 +106,11 @@ def checked(name: str, field: Field, value: Any) -> Any:
     """
     allowed = field.metadata
     choices = allowed.get("choices", ())
+    if allowed.get("is_severity"):
+        ends = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+        if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in ends):
+            raise not_allowed(name, value, expected(field))
+        return value
     types = _TYPES[str(field.type).split(" ")[0]]
     if allowed.get("is_registered") or (isinstance(value, str) and value in choices):
         return value
@@ -123,6 +132,8 @@ def not_allowed(name: str, value: object, expected: str, choices: Iterable[str] 
 
 def expected(field: Field) -> str:
     """In words what an option may be."""
+    if field.metadata.get("is_severity"):
+        return "a number, or a range [low, high]"
     return _expected(_TYPES[str(field.type).split(" ")[0]], field.metadata)
 
 

@@ -32,17 +32,30 @@ class Faults:
 
     Args:
         kinds: at least one.
-        n_steps: T, of an episode at most.
     """
 
-    def __init__(self, kinds: Sequence[Fault], n_steps: int) -> None:
-        self.kinds, self.n_steps = list(kinds), n_steps
+    def __init__(self, kinds: Sequence[Fault]) -> None:
+        self.kinds = list(kinds)
 
-    def draw(self, source: Source) -> FaultyEpisodes:
-        """What happens in the episodes of ``source``."""
+    def check_length(self, n_steps: int, where: str) -> None:
+        """Refuse what lies before any episode of ``n_steps`` time steps; ``where`` is the option's name.
+
+        Raises:
+            LimaskError: names the kind.
+        """
+        for name, kind in REGISTRY.items():
+            memory = max((each.memory for each in self.kinds if isinstance(each, kind)), default=0)
+            if memory >= n_steps:
+                raise LimaskError(
+                    f"{where}.{name}={memory}: an episode has at most {n_steps} steps, and {memory} steps "
+                    "ago is before any"
+                )
+
+    def draw(self, source: Source, n_steps: int) -> FaultyEpisodes:
+        """What happens in the episodes of ``source``, of at most ``n_steps`` time steps."""
         # Each kind draws, whichever is chosen: the numbers of one do not depend on the others' severities.
         chosen = (source.uniform() * len(self.kinds)).long()
-        return FaultyEpisodes(self.kinds, chosen, [kind.draw(source, self.n_steps) for kind in self.kinds])
+        return FaultyEpisodes(self.kinds, chosen, [kind.draw(source, n_steps) for kind in self.kinds])
 
 
 class FaultyEpisodes:
@@ -70,14 +83,13 @@ class FaultyEpisodes:
         return self.observe(window, first)[:, -1]
 
 
-def read_faults(block: object, layout: Layout, n_agents: int, n_steps: int, where: str) -> Faults | None:
+def read_faults(block: object, layout: Layout, n_agents: int, where: str) -> Faults | None:
     """Read which faults there are, as ``{dropout: [0, 0.8], nearest: [1, 3]}``; None for an empty block.
 
     Args:
         block: severities by kind, each a number or a range of which every episode draws its own.
         layout: of the observations.
         n_agents: N.
-        n_steps: of an episode at most.
         where: the option's name, for messages.
 
     Raises:
@@ -95,12 +107,7 @@ def read_faults(block: object, layout: Layout, n_agents: int, n_steps: int, wher
             kinds.append(REGISTRY[name](_severity(given), layout, n_agents))
         except LimaskError as error:
             raise LimaskError(f"{where}.{name}={given!r}: {error}") from error
-        if (memory := kinds[-1].memory) >= n_steps:
-            raise LimaskError(
-                f"{where}.{name}={given!r}: an episode has at most {n_steps} steps, and {memory} steps ago "
-                "is before any"
-            )
-    return Faults(kinds, n_steps) if kinds else None
+    return Faults(kinds) if kinds else None
 
 
 def _severity(given: object) -> Severity:

@@ -26,6 +26,7 @@ from limask.envs.smax_env import SmaxEnv
 from limask.envs.vector_runner import VectorRunner
 from limask.envs.worker_runner import WorkerRunner
 from limask.errors import LimaskError
+from limask.faults import read_faults
 from limask.learning.learner import LimLearner
 from limask.learning.wrapped_learner import PREFIX, WrappedLearner
 from limask.memory import check_replay
@@ -174,9 +175,13 @@ class Host(ABC):
             config.n_minibatches(args.batch_size)
             self._check_options(config, args)
             built = runner(args=args, logger=logger)
-            device = "cpu" if args.buffer_cpu_only else args.device
+            device, info = "cpu" if args.buffer_cpu_only else args.device, built.get_env_info()
             try:
-                line = check_replay(built.get_env_info(), args.buffer_size, device)
+                line = check_replay(info, args.buffer_size, device)
+                layout = options.resolve(config, args.env, env_args, info["obs_shape"])
+                faults = read_faults(config.faults.severities(), layout, info["n_agents"], "lim.faults")
+                if faults is not None:
+                    faults.check_length(info["episode_limit"], "lim.faults")
             except LimaskError:
                 built.close_env()
                 raise

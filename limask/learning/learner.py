@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from limask import autoencoder, memory
+from limask.acting.controller import FAULT_STREAM
 from limask.autoencoder import TokenAutoencoder
 from limask.config import LimConfig
 from limask.errors import LimaskError
+from limask.faults import BatchSource
 from limask.learning import signals
 from limask.learning.checkpoints import Checkpoints, check_finite
 from limask.learning.reconstruction import Look, Reconstruction
@@ -48,6 +50,7 @@ class LimLearner(Checkpoints):
     logger: Logger
     rew_ms: RunningStatistics
     log_stats_t: int
+    _fault_generator: torch.Generator | None = None
 
     def __init__(self, mac: Mac, scheme: Any, logger: Logger, args: Args) -> None:
         self.check_options(mac.agent.config, args)
@@ -122,7 +125,7 @@ class LimLearner(Checkpoints):
 
     def _update(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> dict[str, torch.Tensor]:
         """One SGD step; returns what is to be logged."""
-        update = self._begun(batch, t_env, self._rewards(batch))
+        update = self._begun(batch, t_env, self._rewards(batch), self._replayed(batch))
         td = update.td
         self.check_finite("TD loss", td.loss, t_env)
         self.optimiser.zero_grad()
@@ -151,11 +154,28 @@ class LimLearner(Checkpoints):
         (update.td.chosen.grad,) = torch.autograd.grad(update.td.loss, update.td.chosen)
         return self.reconstruction.look(update)
 
-    def _begun(self, batch: EpisodeBatch, t_env: int, rewards: torch.Tensor) -> TdUpdate:
+    def _begun(
+        self, batch: EpisodeBatch, t_env: int, rewards: torch.Tensor, obs: torch.Tensor | None = None
+    ) -> TdUpdate:
+        """The update, of what goes wrong in the observations ``obs`` (B, T, N, O) where they are given."""
         packing = Packing(batch["filled"].squeeze(-1).bool())
-        inputs = self.mac.sequence_inputs(batch, packing)
+        inputs = self.mac.sequence_inputs(batch, packing, obs)
+        truth = None if obs is None else packing.pack(batch["obs"])
         td = td_loss(batch, packing, inputs, rewards, self.networks, self.td_options)
-        return TdUpdate(self, batch, packing, inputs, t_env, td)
+        return TdUpdate(self, batch, packing, inputs, t_env, td, truth)
+
+    def _replayed(self, batch: EpisodeBatch) -> torch.Tensor | None:
+        """Observations (B, T, N, O) with faults drawn anew in a share of the episodes; None without."""
+        faults, share = self.agent.faults, self.config.faults.replay
+        if faults is None or share == 0:
+            return None
+        obs = batch["obs"]
+        if self._fault_generator is None:
+            seed = int(self.args.seed) + FAULT_STREAM + 1
+            self._fault_generator = torch.Generator(obs.device).manual_seed(seed)
+        source = BatchSource(self._fault_generator, batch.batch_size)
+        is_faulty = source.uniform(1, 1, 1) < share
+        return torch.where(is_faulty, faults.draw(source, obs.shape[1]).observe(obs), obs)
 
     @property
     def networks(self) -> Networks:
@@ -199,6 +219,7 @@ class TdUpdate(Update):
         inputs: (M, N, D) agents' inputs.
         t_env: environment steps made so far.
         td: the TD loss of these episodes, or of the ``whole`` that they are the first of.
+        truth: see ``Update``.
         whole: the update whose first episodes these are; None = itself.
     """
 
@@ -210,11 +231,13 @@ class TdUpdate(Update):
         inputs: torch.Tensor,
         t_env: int,
         td: TdLoss,
+        truth: torch.Tensor | None = None,
         whole: TdUpdate | None = None,
     ) -> None:
         # Not itself: in a circle of references the update's tensors would wait for Python's collector.
         self.learner, self.td, self._whole = learner, td, whole
         self.batch, self.packing, self.inputs, self.t_env = batch, packing, inputs, t_env
+        self.truth = truth
 
     @property
     def whole(self) -> TdUpdate:
@@ -225,8 +248,10 @@ class TdUpdate(Update):
         """See ``Update.first``."""
         part = self.batch[:n_episodes]
         packing = Packing(part["filled"].squeeze(-1).bool())
-        inputs = self.inputs.index_select(0, self.packing.rows_of_first(n_episodes))
-        return TdUpdate(self.learner, part, packing, inputs, self.t_env, self.td, self.whole)
+        rows = self.packing.rows_of_first(n_episodes)
+        inputs = self.inputs.index_select(0, rows)
+        truth = None if self.truth is None else self.truth.index_select(0, rows)
+        return TdUpdate(self.learner, part, packing, inputs, self.t_env, self.td, truth, self.whole)
 
     def check(self, name: str, loss: torch.Tensor) -> None:
         """See ``Update.check``."""

@@ -108,7 +108,7 @@ class Reconstruction(Trainer):
             return {}
         part = update.first(self.n_episodes(update.batch))
         hints = part.hints(self.needs(part.t_env))
-        rec = self.loss(part.inputs, part.packing, hints, part.batch["state"])
+        rec = self.loss(part.inputs, part.packing, hints, part.batch["state"], part.truth)
         part.check("reconstruction loss", rec.loss)
         aug = None
         if self.config.view.weight > 0 and rec.q_values is not None:
@@ -119,14 +119,26 @@ class Reconstruction(Trainer):
         stats = {"rec_loss": rec.loss.detach(), "rec_grad_norm": grad_norm, **rec.stats}
         return stats if aug is None else stats | {"aug_loss": aug.detach()}
 
-    def loss(self, inputs: torch.Tensor, packing: Packing, hints: Hints, state: torch.Tensor) -> RecLoss:
+    def loss(
+        self,
+        inputs: torch.Tensor,
+        packing: Packing,
+        hints: Hints,
+        state: torch.Tensor,
+        real: torch.Tensor | None = None,
+    ) -> RecLoss:
         """L_rec of the filled steps' agent inputs (M, N, D), in the order of ``packing``, in episodes of
-        global states (B, T, S); the masker learns from it."""
+        global states (B, T, S); the masker learns from it. What faults took from the observations in the
+        inputs is reconstructed as if a masker had hidden it: ``real`` (M, N, O) are those without."""
         obs, rest = self._split(inputs)
         view = self._hide(obs, rest, packing, hints)
         known = packing.pack(state) if self.targets == "state" else None
-        is_scored = view.candidates if self.scores_all else view.is_hidden
-        truth = self._truth(obs, view.is_visible, is_scored, known)
+        is_visible, is_taken = view.is_visible, view.is_hidden
+        if real is not None:
+            obs, is_visible = real, tokens.visibility(real, self.layout)
+            is_taken = is_taken | (is_visible & ~view.is_visible)
+        is_scored = (is_visible if self.scores_all else is_taken) & self.is_hideable
+        truth = self._truth(obs, is_visible, is_scored, known)
         if self.config.autoencoder.saliency_weights and hints.saliency is not None:
             truth = truth._replace(weights=packing.pack(hints.saliency))
         scored, truth = self._score(view.states, truth, rest)

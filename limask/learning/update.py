@@ -36,6 +36,7 @@ class Update(ABC):
         batch: the host's ``EpisodeBatch``.
         packing: of its filled steps.
         inputs: (M, N, D) agents' inputs, in the order of ``packing``.
+        truth: (M, N, O) what the agents really observed, where there are faults in the inputs, or None.
         t_env: environment steps made so far.
     """
 
@@ -43,6 +44,7 @@ class Update(ABC):
     packing: Packing
     inputs: torch.Tensor
     t_env: int
+    truth: torch.Tensor | None = None
 
     @abstractmethod
     def first(self, n_episodes: int) -> Update:

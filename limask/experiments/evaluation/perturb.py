@@ -56,11 +56,12 @@ class SensorFault(Perturbation):
 
     def __init__(self, severity: float, layout: Layout, n_agents: int, n_steps: int) -> None:
         super().__init__(severity, layout, n_agents, n_steps)
-        self._faults = Faults([self.kind(Severity(severity, severity), layout, n_agents)], n_steps)
+        self._faults = Faults([self.kind(Severity(severity, severity), layout, n_agents)])
+        self._faults.check_length(n_steps, "--perturb")
 
     def start(self, generators: Sequence[np.random.Generator]) -> None:
         """See ``Perturbation.start``."""
-        self._episodes = self._faults.draw(EpisodeSource(generators))
+        self._episodes = self._faults.draw(EpisodeSource(generators), self.n_steps)
 
     def observe(self, obs: torch.Tensor) -> torch.Tensor:
         """See ``Perturbation.observe``."""
