@@ -10,8 +10,8 @@ import options_parts
 import pytest
 import yaml
 
-from limask import layouts, masking, resources
-from limask.autoencoder.options import check_layout, read_options
+from limask import faults, layouts, masking, resources
+from limask.autoencoder.options import check_layout, known_layout, read_options
 from limask.config import LAYOUTS, RENAMED, LimConfig, fields, migrated
 from limask.errors import LimaskError
 from limask.experiments.nested import flat, merged
@@ -87,6 +87,12 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("targets.td_lambda", False, ("number", "at least 0.0", "at most 1.0")),
     ("targets.q_lambda", 0, ("True or False",)),
     ("targets.q_lambda", "true", ("True or False",)),
+    ("faults.collect", 1, ("True or False",)),
+    ("faults.replay", 1.1, ("number", "at least 0.0", "at most 1.0")),
+    *((f"faults.{name}", "0.5", ("a number, or a range [low, high]",)) for name in faults.REGISTRY),
+    ("faults.dropout", [0.1], ("a number, or a range [low, high]",)),
+    ("faults.nearest", [1, 2, 3], ("a number, or a range [low, high]",)),
+    ("faults.blind", True, ("a number, or a range [low, high]",)),
     ("minibatches", 0, ("integer", "at least 1", "auto")),
     ("minibatches", 2.0, ("integer", "at least 1", "auto")),
     ("minibatches", True, ("integer", "at least 1", "auto")),
@@ -145,6 +151,10 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("targets.q_lambda", True, True),
     ("targets.td_lambda", 0, 0.0),
     ("targets.td_lambda", 1, 1.0),
+    *((f"faults.{name}", [0, 1], [0, 1]) for name in faults.REGISTRY),
+    ("faults.dropout", 0.4, 0.4),
+    ("faults.collect", True, True),
+    ("faults.replay", 1, 1.0),
     ("minibatches", 1, 1),
     ("minibatches", "auto", "auto"),
     ("compile", True, True),
@@ -209,7 +219,10 @@ def test_refusal_does_not_guess_wildly() -> None:
 @pytest.mark.parametrize(("key", "value", "stored"), ACCEPTED)
 def test_edges_are_accepted(key: str, value: object, stored: object) -> None:
     """Bounds are inclusive or exclusive as documented; an int is a number, and is stored as a float."""
-    config = read_options(plain(of(key, value)))
+    # Faults without a place, and a place without faults, are refused together.
+    beside = {"faults.collect": of("faults.dropout", 0.5), "faults.replay": of("faults.dropout", 0.5)}
+    beside |= {f"faults.{name}": of("faults.collect", True) for name in faults.REGISTRY}
+    config = read_options(merged(plain(beside.get(key, {})), of(key, value)))
     read = config.value(key)
     assert read == stored
     assert type(read) is type(stored)
@@ -310,6 +323,28 @@ def test_reconstruction_weight_without_autoencoder_is_refused() -> None:
     message = refusal({"autoencoder": {"name": "none", "weight": 0.1}, "masker": {"name": "none"}})
     assert "lim.autoencoder.weight=0.1" in message
     assert "lim.autoencoder.name='none'" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dropout": 0.5}, ("lim.faults.dropout=0.5", "nothing would go wrong", "lim.faults.collect=True")),
+        ({"collect": True}, ("lim.faults.collect=True, and no kind of fault",)),
+        ({"replay": 0.5}, ("lim.faults.replay=0.5, and no kind of fault",)),
+    ],
+)
+def test_faults_that_would_do_nothing_are_refused(options: dict[str, Any], words: tuple[str, ...]) -> None:
+    message = refusal({"faults": options})
+    assert all(word in message for word in words)
+
+
+def test_faults_are_held_against_the_layout() -> None:
+    """Before an environment exists."""
+    options = plain({"faults": {"collect": True, "nearest": 4}})
+    with pytest.raises(LimaskError, match=r"lim\.faults\.nearest=4: 4: expected a whole number k of enemies"):
+        known_layout(read_options(options), "smax", {"map_name": "3m"})
+    options["faults"]["nearest"] = 3
+    known_layout(read_options(options), "smax", {"map_name": "3m"})
 
 
 @pytest.mark.parametrize(
