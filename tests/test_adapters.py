@@ -14,7 +14,7 @@ from limask.autoencoder.options import known_layout
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.hosts import CHECKOUTS
-from limask.hosts.base import _WithoutExit
+from limask.hosts.base import _in_either_form, _WithoutExit
 from limask.hosts.epymarl import EpymarlHost
 from limask.hosts.pymarl import PymarlHost
 from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _with_every_mixer
@@ -135,6 +135,17 @@ def test_what_the_files_of_a_host_tell_of_an_environment(tmp_path: Path) -> None
 def test_pymarl3_without_starcraft_says_what_to_install() -> None:
     with pytest.raises(LimaskError, match=r"env=sc2 needs.*No module named 'envs'.*limask\[smac\]"):
         Pymarl3Host().layout_args(SimpleNamespace(env="sc2", env_args={"map_name": "3m"}))
+
+
+def test_environments_are_built_in_either_form() -> None:
+    """By their options, as PyMARL's runners do, or with all of them as ``env_args``, as forks of it do."""
+
+    def build(**options: Any) -> dict[str, Any]:
+        return options
+
+    expected = {"map_name": "3m", "seed": 1}
+    assert _in_either_form(build, map_name="3m", seed=1) == expected
+    assert _in_either_form(build, env_args={"map_name": "3m", "seed": 1}, args=object()) == expected
 
 
 class Mac:

@@ -138,7 +138,7 @@ class Host(ABC):
         for name, learner in list(learners.items()):
             learners[PREFIX + name] = self._join("WrappedLearner", WrappedLearner, learner)
         learners["lim_learner"] = self._join("LimLearner", LimLearner, self.q_learner())
-        self.module("envs").REGISTRY["smax"] = self.smax_env()
+        self.module("envs").REGISTRY["smax"] = functools.partial(_in_either_form, self.smax_env())
         vector, workers = (
             self._join(mixin.__name__, mixin, runners["parallel"]) for mixin in (VectorRunner, WorkerRunner)
         )
@@ -221,6 +221,13 @@ class Host(ABC):
         layout = options.resolve(config, args.env, self.layout_args(args), obs_size)
         layout.check_team(args.n_agents, args.n_actions)
         return LimAgent(spec, config.on_layout(layout.kinds), layout)
+
+
+def _in_either_form(
+    build: Callable[..., Any], *, env_args: Block | None = None, args: object = None, **options: Any
+) -> Any:
+    """Build an environment with its options by name, or as some forks do with all of them as ``env_args``."""
+    return build(**(options if env_args is None else env_args))
 
 
 class _WithoutExit:
