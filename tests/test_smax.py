@@ -244,6 +244,55 @@ def test_seeds_are_reproducible_and_differ(battles: SmaxVector) -> None:
     assert not np.array_equal(battles.reset().obs, first.obs)
 
 
+def test_flipped_observations_are_negated_whole_and_change_nothing_else() -> None:
+    seeds = list(range(8))
+    clean, flipped = SmaxVector("3m", seeds), SmaxVector("3m", seeds, flipped=0.15)
+    rng, signs = np.random.default_rng(4), []
+    truth, shown = clean.reset(), flipped.reset()
+    for _ in range(200):
+        sign = np.where((truth.obs == shown.obs).all(axis=2), 1, -1)
+        np.testing.assert_array_equal(shown.obs, truth.obs * sign[:, :, None])
+        np.testing.assert_array_equal(shown.state, truth.state)
+        np.testing.assert_array_equal(shown.avail_actions, truth.avail_actions)
+        signs.append(sign[np.abs(truth.obs).any(axis=2)])  # the dead see nothing, which has no sign
+        actions = random_actions(truth.avail_actions, rng)
+        before, after = clean.step(actions), flipped.step(actions)
+        np.testing.assert_array_equal(before.reward, after.reward)
+        truth, shown = before.observation, after.observation
+        if before.is_over.all():
+            truth, shown = clean.reset(), flipped.reset()
+    drawn = np.concatenate(signs) < 0
+    assert len(drawn) > 1000
+    assert drawn.mean() == pytest.approx(0.15, abs=0.03)
+
+
+def test_random_steps_begin_every_battle_and_leave_it_time_and_life() -> None:
+    """What is over before anybody acts starts anew, alone: a battle does not depend on those beside it."""
+    seeds, options = [0, 1, 2, 3], {"sight_range": 0.01}  # nobody fires: only the border kills
+    mess = SmaxVector("3m", seeds, random_steps=10, **options)  # type: ignore[arg-type]
+    alone = SmaxVector("3m", [2], random_steps=10, **options)  # type: ignore[arg-type]
+    started = SmaxVector("3m", seeds, **options).reset()  # type: ignore[arg-type]
+    first = mess.reset()
+    assert not (first.state == started.state).all(axis=1).any()
+    np.testing.assert_allclose(alone.reset().state[0], first.state[2], atol=1e-5)
+    for step in range(1, mess.episode_limit - 10 + 1):
+        transition = mess.step(np.full((4, 3), 4))
+        assert transition.is_over.all() == (step == mess.episode_limit - 10)
+    mess.seed(seeds)
+    np.testing.assert_array_equal(mess.reset().state, first.state)
+
+
+def test_a_battle_that_is_over_within_the_random_steps_starts_anew() -> None:
+    """100 random steps are the whole of a battle of 3m: all are over, each starts again on its own."""
+    limit = SmaxVector("3m", [0]).episode_limit
+    together = SmaxVector("3m", [0, 1, 2], random_steps=limit)
+    alone = SmaxVector("3m", [1], random_steps=limit)
+    for _ in range(2):
+        shown = together.reset()
+        assert (shown.avail_actions[..., :4].sum(axis=(1, 2)) > 0).all()  # somebody is alive and can move
+        np.testing.assert_allclose(shown.state[1], alone.reset().state[0], atol=1e-5)
+
+
 def test_return_of_a_win_is_on_smacs_scale_and_a_cut_is_marked(battles: SmaxVector) -> None:
     """All damage and the victory add up to 20; who runs out of time is cut, who is dead is not."""
     rng = np.random.default_rng(2)
@@ -296,6 +345,10 @@ def test_time_limit_without_a_fight() -> None:
             ("env_args.enemy_sight_range=-1", "above 0", "null (the agents' sight_range)"),
         ),
         ({"map_name": "3m", "attack_mode": "nearest"}, ("env_args.attack_mode='nearest'", "closest, random")),
+        ({"map_name": "3m", "flipped": 1.5}, ("env_args.flipped=1.5", "probability in [0, 1]")),
+        ({"map_name": "3m", "flipped": True}, ("env_args.flipped=True", "probability in [0, 1]")),
+        ({"map_name": "3m", "random_steps": -1}, ("env_args.random_steps=-1", "0 or more")),
+        ({"map_name": "3m", "random_steps": 2.5}, ("env_args.random_steps=2.5", "0 or more")),
         ({"map_name": "3m", "sigth_range": 1}, ("env_args.sigth_range", "did you mean 'sight_range'")),
     ],
 )

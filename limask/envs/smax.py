@@ -53,6 +53,9 @@ class SmaxVector:
         full_observation: whether agents see every living unit, wherever it stands; the enemy does not.
             Relative positions are in units of the published sight range, whatever ``sight_range`` is, and
             reach the size of the map in these units where all else is in [-1, 1].
+        flipped: probability with which an agent's whole observation is negated, at each step, in training
+            and in tests (the task of MessySMAC, Phan et al., ICML 2023: 0.15).
+        random_steps: steps of random actions after each reset, before anybody acts (there: 10).
 
     Raises:
         LimaskError: jaxmarl is missing, or an argument is out of range.
@@ -68,8 +71,12 @@ class SmaxVector:
         walls_cause_death: bool = True,
         attack_mode: str = "closest",
         full_observation: bool = False,
+        flipped: float = 0.0,
+        random_steps: int = 0,
     ) -> None:
         check_ranges(sight_range, enemy_sight_range, attack_mode)
+        _check_mess(flipped, random_steps)
+        self._flipped, self._random_steps = float(flipped), int(random_steps)
         self._battle = battle(
             map_name,
             float(sight_range),
@@ -92,6 +99,8 @@ class SmaxVector:
         # numpy accepts seeds of up to 32 bits; so do jax's keys without 64-bit mode.
         jax = self._battle.jax
         self._keys = jax.numpy.stack([jax.random.PRNGKey(int(seed) % 2**32) for seed in seeds])
+        # What goes wrong has random numbers of its own: without it the battles are what they were.
+        self._chances = [np.random.default_rng([int(seed) % 2**32, 1]) for seed in seeds]
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Restart every battle's stream of random numbers; takes effect at the next ``reset``."""
@@ -102,7 +111,34 @@ class SmaxVector:
     def reset(self) -> Observation:
         """Start B new battles."""
         self._keys, self._rows = self._battle.reset(self._keys)
+        observation = self._unpack()[0]
+        for _ in range(self._random_steps):
+            observation = self._at_random(observation)
+        return self._shown(observation)
+
+    def _at_random(self, observation: Observation) -> Observation:
+        """Step with random available actions; a battle that is over then starts anew."""
+        shape = observation.avail_actions.shape[1:]
+        draws = np.stack([chance.random(shape) for chance in self._chances])
+        actions = np.where(observation.avail_actions > 0, draws, -1.0).argmax(axis=2)
+        self._keys, rows = self._battle.step(self._keys, self._rows, actions.astype(np.int32))
+        self._rows = rows
+        observation, outcome = self._unpack()
+        if not (is_over := outcome[:, 1] > 0).any():
+            return observation
+        # Only what is over draws new numbers: a battle does not depend on those beside it.
+        keys, new = self._battle.reset(self._keys)
+        where, over = self._battle.jax.numpy.where, is_over[:, None]
+        self._keys, self._rows = where(over, keys, self._keys), where(over, new, rows)
         return self._unpack()[0]
+
+    def _shown(self, observation: Observation) -> Observation:
+        """What the agents get of what they would see."""
+        if self._flipped == 0:
+            return observation
+        draws = np.stack([chance.random(self.n_agents) for chance in self._chances])
+        signs = np.where(draws < self._flipped, -1.0, 1.0).astype(np.float32)
+        return observation._replace(obs=observation.obs * signs[:, :, None])
 
     def step(self, actions: np.ndarray) -> Transition:
         """Step all battles once; ``actions`` (B, N) integers.
@@ -113,7 +149,7 @@ class SmaxVector:
         observation, outcome = self._unpack()
         reward, is_over, *info = outcome.T
         return Transition(
-            observation,
+            self._shown(observation),
             np.ascontiguousarray(reward),
             is_over > 0,
             {
@@ -147,13 +183,20 @@ def check_options(options: Block) -> None:
     """
     known = (
         "map_name", "seed", "sight_range", "enemy_sight_range", "see_enemy_actions", "walls_cause_death",
-        "attack_mode", "full_observation",
+        "attack_mode", "full_observation", "flipped", "random_steps",
     )  # fmt: skip
     for key in options:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise LimaskError(f"env_args.{key} is no option of env=smax{hint} (known: {', '.join(known)})")
+
+
+def _check_mess(flipped: float, random_steps: int) -> None:
+    if isinstance(flipped, bool) or not isinstance(flipped, (int, float)) or not 0 <= flipped <= 1:
+        raise LimaskError(f"env_args.flipped={flipped!r}: expected a probability in [0, 1]")
+    if isinstance(random_steps, bool) or not isinstance(random_steps, int) or random_steps < 0:
+        raise LimaskError(f"env_args.random_steps={random_steps!r}: expected a whole number of 0 or more")
 
 
 def env_info(vector: SmaxVector) -> dict[str, int]:
