@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +15,7 @@ import host_parts
 import pytest
 import torch
 import yaml
+from example_parts import EXAMPLES, load_example
 from torch import Tensor
 
 from limask import masking, resources
@@ -25,23 +24,14 @@ from limask.experiments.nested import flat
 from limask.hosts import Host
 from limask.layouts import tokens
 
-FILE = Path(__file__).resolve().parents[1] / "examples/qmix_lim_minimal.py"
+FILE = EXAMPLES / "qmix_lim_minimal.py"
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 WARMUP = 100
 #: Given to both; γ and λ are exact in binary, as the package keeps the flag of an episode's end in 32 bits.
 OPTIONS = {"gamma": 63 / 64, "td_lambda": 5 / 8, "rec_warmup": WARMUP, "rec_share": 0.5, "keep_at_least": 2}
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 
-
-def load_example() -> Any:
-    spec = importlib.util.spec_from_file_location("qmix_lim_minimal", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-minimal = load_example()
+minimal = load_example("qmix_lim_minimal")
 
 
 @pytest.fixture(scope="module")

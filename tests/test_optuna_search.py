@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from example_parts import EXAMPLES, load_example
 
 optuna = pytest.importorskip("optuna", reason="examples/optuna_search.py needs optuna")
-FILE = Path(__file__).parents[1] / "examples/optuna_search.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("optuna_search", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-search = load()
+FILE = EXAMPLES / "optuna_search.py"
+search = load_example("optuna_search")
 
 
 def write_run(results: Path, *values: float) -> None:
