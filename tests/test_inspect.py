@@ -77,7 +77,7 @@ def test_every_maskers_rates_and_errors_are_where_they_can_be(
     if masker == "none":
         assert not rates.any()
     elif masker in ("random", "value_saliency", "learning_progress", "coordination"):
-        # The share mask_ratio = 0.5 is hidden; scores decide of which tokens.
+        # The share masker.ratio = 0.5 is hidden; scores decide of which tokens.
         assert rates.mean().item() == pytest.approx(0.5, abs=0.06)
         assert (rates.std() > 0.12) == (masker in ("value_saliency", "coordination"))
 

@@ -138,7 +138,7 @@ def check_layout(
     """Refuse what a layout cannot carry.
 
     Args:
-        config: with ``autoencoder: auto`` decided.
+        config: with ``autoencoder.name: auto`` decided.
         name: of the layout.
         kinds: of entity that it knows.
         targets: values of ``lim.autoencoder.targets`` that it can serve.

@@ -65,7 +65,7 @@ class Reconstruction(Trainer):
         seed: seeds the masks.
         max_norm: gradients of the autoencoder, and those it sends into the agent, are clipped to this norm
             each.
-        teacher: target network, whose embeddings of tokens are reconstructed with ``rec_latent``; not needed
+        teacher: target network, whose embeddings of tokens are reconstructed with ``latent``; not needed
             without.
     """
 
@@ -246,7 +246,7 @@ class Reconstruction(Trainer):
         returns the norm of the former.
 
         The agent's gradients from the TD loss are there already, clipped: they are what they would be without
-        an autoencoder. Until ``rec_warmup`` environment steps the reconstruction trains the decoder only;
+        an autoencoder. Until ``warmup`` environment steps the reconstruction trains the decoder only;
         from one with an encoder of its own no gradient ever reaches the agent.
         """
         own = list(self.autoencoder.parameters())

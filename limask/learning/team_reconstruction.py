@@ -121,7 +121,7 @@ class TeamReconstruction(Trainer):
 
     def beside(self, update: Update) -> dict[str, torch.Tensor]:
         """See ``Trainer.beside``, in the phase ``joint``: the masker hides agents, and these are scored. It
-        looks at all of the update's episodes, and the first ``rec_share`` of them are reconstructed."""
+        looks at all of the update's episodes, and the first ``share`` of them are reconstructed."""
         if self.schedule.phase != "joint":
             return {}
         batch, n_episodes = update.batch, self.n_episodes(update.batch)

@@ -16,7 +16,7 @@ WIDTH = 32
 #: Learning rate of the mask network's own Adam.
 LEARNING_RATE = 1e-3
 
-#: Weight of the squared difference between the mean chance of being hidden and ``mask_ratio``.
+#: Weight of the squared difference between the mean chance of being hidden and ``masker.ratio``.
 PENALTY = 50.0
 
 

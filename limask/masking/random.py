@@ -17,8 +17,8 @@ class NoMasker(Masker):
 
 
 class RandomMasker(Masker):
-    """Hides each token with probability ``mask_ratio``, independently (He et al. 2022, per token), for
-    ``mask_span`` time steps."""
+    """Hides each token with probability ``masker.ratio``, independently (He et al. 2022, per token), for
+    ``masker.span`` time steps."""
 
     def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
@@ -29,7 +29,7 @@ class RandomAgentMasker(AgentMasker):
     """Hides whole agents from everybody's view, for a whole episode.
 
     MA²E's masks (Kang et al. 2025): of N agents 1 to N − 1 are kept, how many and which drawn anew for
-    every episode; ``mask_ratio`` plays no part.
+    every episode; ``masker.ratio`` plays no part.
     """
 
     def agents(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:

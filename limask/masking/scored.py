@@ -18,7 +18,7 @@ STANDSTILL = 0.05
 
 
 class ScoredMasker(Masker):
-    """Hides the share ``mask_ratio`` of each observation's visible tokens, drawn without replacement with
+    """Hides the share ``masker.ratio`` of each observation's visible tokens, drawn without replacement with
     chances in proportion to their scores (Efraimidis and Spirakis, 2006)."""
 
     is_informed = True
