@@ -41,7 +41,7 @@ def renewed(text: str) -> str:
 def _block(options: type[Any], block: Block, indent: str) -> Iterator[str]:
     for field in dataclasses.fields(options):
         if (inner := field.metadata.get("group")) is not None:
-            yield from _commented(f"{indent}{field.name}:", str(inner.__doc__))
+            yield from _commented(f"{indent}{field.name}:", str(inner.__doc__).replace("``", ""))
             yield from _block(inner, block.get(field.name, {}), indent + "  ")
             continue
         value = block.get(field.name, field.default)
@@ -59,6 +59,7 @@ def _comment(field: dataclasses.Field[Any]) -> str:
     parts += [f": {choices}" if choices and not is_listed else ""]
     parts += [f" | {about['block']}" if "block" in about else ""]
     parts += ["" if about["used_by"] == "all" else f" ({about['used_by']})"]
+    parts += [" (experimental)" if about.get("experimental") else ""]
     return "".join(parts)
 
 
@@ -78,10 +79,11 @@ def page() -> str:
         "",
         "<!-- Written by `make options` from limask/config/options.py: change it there. -->",
         "",
-        "An algorithm's YAML in `config/algs` has a block `lim:`. Its options can be overridden on the "
-        "host's",
-        "command line, as in `with lim.masker.ratio=0.25 lim.autoencoder.weight=0.5`. A wrong name, value or",
-        "combination is refused before an environment is built, with the nearest valid name.",
+        "An algorithm's YAML in `config/algs` has a block `lim:`. Its options can be overridden on the",
+        "command line of `limask run` and of the host, as in",
+        "`with lim.masker.ratio=0.25 lim.autoencoder.weight=0.5`. A wrong name, value or combination is",
+        "refused before an environment is built, with the nearest valid name; on a host's own command line",
+        "sacred refuses a wrong name, without it.",
         "",
         "Defaults are those of `qmix_lim`. The last column names the configs that differ.",
         "",
@@ -122,7 +124,9 @@ def page() -> str:
 def _cells(field: dataclasses.Field[Any]) -> list[str]:
     about = field.metadata
     values = "a registered name" if about.get("is_registered") else expected(field)
-    return [values, about["unit"], about["used_by"], about["meaning"]]
+    reason = about.get("experimental")
+    meaning = about["meaning"] + (f" (experimental: {reason})" if reason else "")
+    return [values.replace(" such as 0.0005", ""), about["unit"], about["used_by"], meaning]
 
 
 def _others(name: str, default: object, algorithms: Mapping[str, Any]) -> str:

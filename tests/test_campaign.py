@@ -276,6 +276,10 @@ def test_limask_block_and_map_are_checked_against_the_environment() -> None:
     given["arms"]["qmix_lim"]["overrides"] = {"lim": {"masker": {"name": "randon"}}}
     with pytest.raises(LimaskError, match="arms.qmix_lim on environments.3m: lim.masker.name='randon'"):
         check_campaign(Campaign.from_block(given))
+    given["arms"]["qmix_lim"]["overrides"] = {"lim": {"lambda_rec": 0.3}}
+    words = r"arms.qmix_lim.overrides: lim.lambda_rec is lim.autoencoder.weight now"
+    with pytest.raises(LimaskError, match=words):
+        check_campaign(Campaign.from_block(given))
 
 
 def test_maskers_of_the_checkout_and_maps_in_its_modules(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from limask import faults, layouts, masking, resources
 from limask.autoencoder.options import check_layout, known_layout, read_options
-from limask.config import LAYOUTS, RENAMED, LimConfig, fields, migrated
+from limask.config import LAYOUTS, RENAMED, LimConfig, fields, migrated, restored
 from limask.errors import LimaskError
 from limask.experiments.nested import flat, merged
 
@@ -241,6 +242,8 @@ def test_tables_cover_every_option() -> None:
         ("autoencoder.wieght", "autoencoder.weight"),
         ("masker.keep_atleast", "masker.keep_at_least"),
         ("Trunk", "trunk"),
+        ("lamda_rec", "autoencoder.weight"),
+        ("decoder_dims", "autoencoder.width"),
     ],
 )
 def test_unknown_key_names_the_nearest_and_all_known(key: str, nearest: str) -> None:
@@ -288,6 +291,31 @@ def test_old_spellings_are_refused_with_the_new_name(old: str, new: str) -> None
     assert new in OPTIONS
 
 
+def test_an_old_spelling_in_a_group_is_refused_with_the_new_name() -> None:
+    """As half a change of an old block leaves it."""
+    message = refusal({"autoencoder": {"lambda_rec": 1}})
+    assert message == "lim.autoencoder.lambda_rec is lim.autoencoder.weight now"
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, "masker", "autoencoder", "layout.entities"])
+def test_names_of_options_groups_and_declared_layouts_are_known(name: str) -> None:
+    LimConfig.check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mask_ratio", "lim.mask_ratio is lim.masker.ratio now"),
+        ("masker.rato", "did you mean 'lim.masker.ratio'?"),
+        ("mask", "did you mean 'lim.masker'?"),
+        ("trunk.entities", "lim.trunk.entities is no option"),
+    ],
+)
+def test_names_of_nothing_are_refused(name: str, words: str) -> None:
+    with pytest.raises(LimaskError, match=re.escape(words)):
+        LimConfig.check_name(name)
+
+
 @pytest.mark.parametrize("group", ["masker", "autoencoder"])
 def test_a_name_where_a_group_stands_is_refused_with_the_option_that_takes_it(group: str) -> None:
     message = refusal({group: "random"})
@@ -306,6 +334,31 @@ def test_blocks_of_before_options_were_grouped_can_still_be_read() -> None:
     new = {"masker": {"name": "td_ema", "ratio": 0.3}, "autoencoder": {"name": "entity", "targets": "own"}}
     assert migrated(old) == new | {"trunk": "fc"}
     assert migrated(migrated(old)) == migrated(old)
+
+
+def test_what_a_block_of_then_lacks_has_the_default_of_then() -> None:
+    """Those of now would change what the run reconstructs."""
+    old = {"masker": "td_ema", "mask_ratio": 0.3, "trunk": "fc"}
+    new = {
+        "masker": {"name": "td_ema", "ratio": 0.3},
+        "autoencoder": {
+            "name": "entity", "width": 64, "lr": 0.0005, "warmup": 0, "targets": "own", "share": 0.25,
+        },
+        "targets": {"td_lambda": 0.0},
+        "trunk": "fc",
+    }  # fmt: skip
+    assert restored(old) == new
+    assert restored(restored(old)) == new
+    given = {"autoencoder": "belief", "decoder_dim": 8, "td_lambda": 0.6, "rec_targets": "state"}
+    kept = LimConfig.from_block(restored(given))
+    assert (kept.autoencoder.name, kept.autoencoder.width, kept.targets.td_lambda) == ("belief", 8, 0.6)
+    assert (kept.autoencoder.targets, kept.autoencoder.share) == ("state", 0.25)
+    assert restored(old) == new, "reading one block changes no default of another"
+
+
+@pytest.mark.parametrize("block", [{}, {"trunk": "fc"}, {"masker": {"ratio": 0.3}}])
+def test_blocks_of_now_are_read_as_they_are(block: dict[str, Any]) -> None:
+    assert restored(block) == block
 
 
 # --- combinations ---------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 import checkout_parts
 import pytest
 
-from limask.errors import DIVERGED_FILE, DIVERGED_STATUS
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, LimaskError
 from limask.experiments.storage.sacred_files import latest_run, read_curves
+from limask.hosts.run import run_host
 from limask.install import install, uninstall
 from limask.install.families import family_of
 
@@ -129,6 +131,22 @@ def test_a_mistake_is_one_line_and_no_traceback_inside_the_hosts_loop(tmp_path: 
     line = done.stderr.strip().splitlines()[-1]
     assert "lim.masker.name='randon'" in line
     assert "did you mean 'random'" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("lim.mask_ratio=0.3", "lim.mask_ratio is lim.masker.ratio now"),
+        ("lim.masker.rato=0.3", "did you mean 'lim.masker.ratio'?"),
+    ],
+)
+def test_a_name_that_sacred_would_refuse_is_refused_with_the_right_one(
+    tmp_path: Path, option: str, words: str
+) -> None:
+    arguments = ["--config=qmix_lim", "--env-config=smax", "with", "t_max=200", option]
+    with pytest.raises(LimaskError, match=re.escape(words)):
+        run_host("pymarlzooplus", arguments, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 # -- checkouts --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from limask.config import LimConfig, fields
+from limask.config.schema import option
 from limask.experiments.nested import flat
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +76,19 @@ def test_what_is_stale_is_named_and_then_renewed(
     assert "| `masker.ratio` | `0.5` |" in (tmp_path / "options.md").read_text()
     assert "`0.25`: qmix_lim" in (tmp_path / "options.md").read_text()
     assert write_options.main(["--check"]) == 0
+
+
+def test_an_experimental_option_says_so_in_the_yaml_and_why_on_the_page() -> None:
+    @dataclasses.dataclass
+    class Tried:
+        new: float = option(
+            0.5, "share of it", unit="steps", low=0.0, used_by="belief", experimental="a hope"
+        )
+
+    (field,) = dataclasses.fields(Tried)
+    assert write_options._comment(field) == "steps: share of it (belief) (experimental)"
+    cells = ["a number at least 0.0", "steps", "belief", "share of it (experimental: a hope)"]
+    assert write_options._cells(field) == cells
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -12,6 +12,7 @@ from limask.config.options import (
     TeamOptions,
     ViewOptions,
     migrated,
+    restored,
 )
 from limask.config.schema import expected, fields, not_allowed
 
@@ -30,4 +31,5 @@ __all__ = [
     "fields",
     "migrated",
     "not_allowed",
+    "restored",
 ]

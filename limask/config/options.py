@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from limask.config.schema import Severity, fields, group, option, read
+from limask.config.schema import Severity, fields, group, option, read, unknown_name
 from limask.errors import LimaskError
 
 LAYOUTS = ("auto", "smax", "smac", "smacv2", "smaclite", "lbf", "flat")
@@ -30,10 +30,8 @@ class MaskerOptions:
     name: str = option(
         "random",
         "what is hidden: none | random (tokens) | random_agent (teammates) | td_threshold, td_ema, "
-        "td_variance, "
-        "td_recent, td_observation (teammates, by TD error) | value_saliency, learning_progress, "
-        "coordination, "
-        "adversarial (tokens) | one of a checkout's own",
+        "td_variance, td_recent, td_observation (teammates, by TD error) | value_saliency, "
+        "learning_progress, coordination, adversarial (tokens) | one of a checkout's own",
         is_registered=True,
     )
     ratio: float = option(
@@ -61,8 +59,7 @@ class MaskerOptions:
     credit: str = option(
         "local",
         "whose TD error scores an agent: local (Q_i against r + γ max Q_i') | mixed (the team's, shared out "
-        "by "
-        "|∂Q_tot/∂Q_i|)",
+        "by |∂Q_tot/∂Q_i|)",
         choices=("local", "mixed"),
         used_by="td_ maskers",
     )
@@ -75,10 +72,8 @@ class AutoencoderOptions:
     name: str = option(
         AUTO,
         "auto (belief where the layout has entities, else entity) | none | entity (hidden tokens, from the "
-        "agent's "
-        "own hidden state) | belief (all tokens, from networks of its own; the agent acts on what it infers) "
-        "| "
-        "team (MA²E: teammates' observations, from the agent's own last steps)",
+        "agent's own hidden state) | belief (all tokens, from networks of its own; the agent acts on what it "
+        "infers) | team (MA²E: teammates' observations, from the agent's own last steps)",
         is_registered=True,
     )
     width: int = option(
@@ -89,15 +84,13 @@ class AutoencoderOptions:
     weight: float = option(
         0.1,
         "λ_rec, weight of the reconstruction loss beside the TD loss; in belief and team, which no gradient "
-        "of Q "
-        "reaches, a factor of their own gradient",
+        "of Q reaches, a factor of their own gradient",
         low=0.0,
     )
     balance: str = option(
         "fixed",
         "fixed (λ_rec times the loss) | gradient (the norm of its gradient on the agent is kept at λ_rec "
-        "times "
-        "that of the TD loss)",
+        "times that of the TD loss)",
         choices=("fixed", "gradient"),
         used_by="entity",
     )
@@ -108,8 +101,7 @@ class AutoencoderOptions:
     targets: str = option(
         "auto",
         "what is reconstructed: own (tokens that the agent was shown) | team (those that only teammates see, "
-        "too) "
-        "| state (all that the global state knows of, too) | auto (as much as the layout can tell)",
+        "too) | state (all that the global state knows of, too) | auto (as much as the layout can tell)",
         choices=("own", "team", "state", "auto"),
         used_by="entity, belief",
     )
@@ -240,6 +232,19 @@ class LimConfig:
             )
         return read(cls, block, RENAMED)
 
+    @classmethod
+    def check_name(cls, name: str) -> None:
+        """Refuse a dotted name, as ``masker.rato``, that is neither an option's nor a group's.
+
+        Raises:
+            LimaskError: names the option that had that name before, or else the nearest.
+        """
+        for known, field in fields(cls):
+            inside = "block" in field.metadata and name.startswith(f"{known}.")
+            if name == known or known.startswith(f"{name}.") or inside:
+                return
+        raise unknown_name(cls, name, RENAMED)
+
     def value(self, name: str) -> object:
         """The option of that dotted name, as ``masker.ratio``."""
         found: object = self
@@ -316,6 +321,25 @@ RENAMED = {
     "td_lambda": "targets.td_lambda",
     "q_lambda": "targets.q_lambda",
 }
+
+
+#: Defaults that had other values then; a block may be older than some of its options.
+_FORMER: dict[str, dict[str, Any]] = {
+    "autoencoder": {
+        "name": "entity", "width": 64, "lr": 5e-4, "warmup": 0, "targets": "own", "share": 0.25,
+    },
+    "targets": {"td_lambda": 0.0},
+}  # fmt: skip
+
+
+def restored(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``lim:`` block of a run as it is written now: one of before options were grouped is ``migrated``,
+    and what it lacks has the default of then. Others stay as they are."""
+    new = migrated(block)
+    if new == block:
+        return new
+    former = {group: own | new.get(group, {}) for group, own in _FORMER.items()}
+    return new | former
 
 
 def migrated(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,8 @@ def option(default: Any, meaning: str, *, unit: str = "", used_by: str = "all", 
         used_by: which autoencoders, maskers or trunks have a use for it.
         **allowed: ``choices``, or bounds ``low``, ``above``, ``high``, ``below``; ``block``, what a block of
             options looks like where one may stand here; ``is_registered``, that a registry has the choices;
-            ``is_severity``, that it is a ``Severity``.
+            ``is_severity``, that it is a ``Severity``; ``experimental``, why it stays though no config,
+            campaign or page uses it.
     """
     about = {"meaning": meaning, "unit": unit, "used_by": used_by}
     return dataclasses.field(default=default, metadata=about | allowed)
@@ -64,7 +65,7 @@ def read(options: type[T], block: Block, renamed: Mapping[str, str]) -> T:
     Raises:
         LimaskError: a name is unknown or an old one, a group is no block, or a value is not allowed.
     """
-    return _read(options, block, "", lambda name: _unknown(options, name, renamed))
+    return _read(options, block, "", lambda name: unknown_name(options, name, renamed))
 
 
 def _read(options: type[T], block: Block, prefix: str, unknown: Callable[[str], LimaskError]) -> T:
@@ -85,14 +86,16 @@ def _read(options: type[T], block: Block, prefix: str, unknown: Callable[[str], 
     return options(**values)
 
 
-def _unknown(options: type[object], name: str, renamed: Mapping[str, str]) -> LimaskError:
-    if name in renamed:
-        return LimaskError(f"lim.{name} is lim.{renamed[name]} now")
+def unknown_name(options: type[object], name: str, renamed: Mapping[str, str]) -> LimaskError:
+    """That there is no option ``name``, with the one that had that name before, or else the nearest."""
     group, _, inner = name.rpartition(".")
+    if inner in renamed:
+        return LimaskError(f"lim.{name} is lim.{renamed[inner]} now")
     known = [known for known, _ in fields(options)]
     # Among those of its group, where it stands in one: what they have in common makes nothing near.
     peers = {peer.rpartition(".")[2]: peer for peer in known if not group or peer.startswith(f"{group}.")}
     peers |= {} if group else {name: name for name in (known.partition(".")[0] for known in known)}
+    peers = dict(renamed) | peers
     close = difflib.get_close_matches(inner, peers, n=1, cutoff=0.5)
     hint = f"; did you mean 'lim.{peers[close[0]]}'?" if close else ""
     return LimaskError(f"lim.{name} is no option{hint} (known: {', '.join(known)})")

@@ -13,6 +13,7 @@ from typing import Any
 import sacred.observers
 
 from limask import compat, resources
+from limask.config import LimConfig
 from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, DivergedError, LimaskError
 from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.hosts.sinks import REGISTRY as SINKS
@@ -40,10 +41,12 @@ def run_host(
         with_compat: whether an old host gets what it needs to start here (``limask.compat``).
 
     Raises:
-        LimaskError: no such host, or one that does not start here as it is; nothing has been run.
+        LimaskError: no such host or option, or a host that does not start here as it is; nothing has been
+            run.
         SystemExit: the host ended with a status of its own; ``DIVERGED_STATUS`` where training diverged.
     """
     results = results.resolve()
+    _check_option_names(arguments)
     if host == PYMARLZOOPLUS:
         folder = pymarlzooplus_folder("--host=pymarlzooplus")
         arguments = _resolve_configs(arguments, folder / "config")
@@ -144,6 +147,14 @@ def _resolve_configs(arguments: list[str], config_root: Path) -> list[str]:
                 "`limask run --host pymarlzooplus --config=qmix_lim --env-config=smax`"
             )
     return resolved
+
+
+def _check_option_names(arguments: list[str]) -> None:
+    """Refuse misspelt and old names of limask's options: sacred would not say what they are called."""
+    for argument in arguments:
+        name, is_set, _ = argument.partition("=")
+        if is_set and name.startswith("lim."):
+            LimConfig.check_name(name.removeprefix("lim."))
 
 
 def _with_override(arguments: list[str], override: str) -> list[str]:

@@ -9,6 +9,7 @@ import yaml
 
 from limask import compat, resources
 from limask.autoencoder.options import known_layout, read_options
+from limask.config import LimConfig
 from limask.errors import LimaskError, nearest
 from limask.experiments.campaign.plan import Arm, Campaign, Environment
 from limask.experiments.campaign.values import Options
@@ -102,10 +103,19 @@ def _check_known(where: str, given: Options, options: Options) -> None:
     known = flat(options)
     for name in flat(given):
         if name not in known:
+            _check_lim_name(where, name)
             raise LimaskError(
                 f"{where}: {name} is no option of the host's default.yaml or these configs"
                 f"{nearest(name, known)}"
             )
+
+
+def _check_lim_name(where: str, name: str) -> None:
+    try:
+        if name.startswith("lim."):
+            LimConfig.check_name(name.removeprefix("lim."))
+    except LimaskError as error:
+        raise LimaskError(f"{where}: {error}") from error
 
 
 def _check_lim(where: str, options: Options, host: Host, configs: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from limask.config import migrated
+from limask.config import restored
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.hosted import Shape
@@ -82,7 +82,7 @@ def read_run(folder: Path) -> TrainedRun:
     sacred = _sacred_folder(folder)
     config = read_json(sacred / "config.json")
     if "lim" in config:  # runs of before options were grouped
-        config["lim"] = migrated(config["lim"])
+        config["lim"] = restored(config["lim"])
     absent = {"agent_output_type", "env", "env_args", "mac", "name", "seed", "t_max"} - config.keys()
     if absent:
         raise LimaskError(f"{sacred / 'config.json'} has no {', '.join(sorted(absent))}: expected a host's")
