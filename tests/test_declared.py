@@ -168,34 +168,40 @@ def test_values_of_aimed_actions_follow_their_entities(host: Host) -> None:
 
 
 class Runner:
-    """Stands in for a host's runner."""
+    """Stands in for a host's runner, of an environment with ``args.n_features`` features."""
 
     def __init__(self, args: Any, logger: Any) -> None:
-        pass
+        self.n_features = args.n_features
+        self.is_closed = False
 
     def get_env_info(self) -> dict[str, int]:
-        return {"n_agents": 2, "n_actions": 5, "obs_shape": 6, "state_shape": 12, "episode_limit": 9}
+        sizes = {"n_agents": 2, "n_actions": 5, "state_shape": 12, "episode_limit": 9}
+        return sizes | {"obs_shape": self.n_features}
+
+    def close_env(self) -> None:
+        self.is_closed = True
 
 
 @pytest.mark.parametrize(
-    ("layout", "env", "expected"),
+    ("layout", "env", "n_features", "expected"),
     [
         (
             "auto",
             "gymma",
+            6,
             "layout: flat (limask knows no entities in observations of env=gymma, rware:rware-tiny",
         ),
-        ("flat", "gymma", ""),
-        ("auto", "smax", ""),
-        (BLOCK, "gymma", ""),
+        ("flat", "gymma", 6, ""),
+        ("auto", "smax", 75, ""),
+        (BLOCK, "gymma", 12, ""),
     ],
 )
 def test_one_line_tells_of_an_environment_without_a_layout(
-    host: Host, caplog: pytest.LogCaptureFixture, layout: Any, env: str, expected: str
+    host: Host, caplog: pytest.LogCaptureFixture, layout: Any, env: str, n_features: int, expected: str
 ) -> None:
     env_args = {"map_name": "3m"} if env == "smax" else {"key": "rware:rware-tiny-2ag-v2"}
     args = host_parts.make_args(host, "qmix_entity_lim", env=env, env_args=env_args, buffer_cpu_only=True)
-    args.lim["layout"] = layout
+    args.lim["layout"], args.n_features = layout, n_features
     logger = SimpleNamespace(console_logger=logging.getLogger("declared"))
     with caplog.at_level(logging.INFO, logger="declared"):
         host._checked(Runner)(args, logger)
@@ -203,3 +209,20 @@ def test_one_line_tells_of_an_environment_without_a_layout(
     assert len(lines) == (expected != "")
     assert all(line.startswith(expected) and "group" not in line and "3 features" in line for line in lines)
     assert flat_note(read_options({"layout": layout}), env, env_args) == "".join(lines)
+
+
+def test_a_size_that_is_not_the_layouts_is_refused_before_training_and_the_environment_closed(
+    host: Host,
+) -> None:
+    built: list[Runner] = []
+
+    def build(args: Any, logger: Any) -> Runner:
+        built.append(Runner(args, logger))
+        return built[0]
+
+    env_args = {"map_name": "3m"}
+    args = host_parts.make_args(host, "qmix_entity_lim", env="smax", env_args=env_args, buffer_cpu_only=True)
+    args.n_features = 76
+    with pytest.raises(LimaskError, match=r"(?s)75.*76|76.*75"):
+        host._checked(build)(args, SimpleNamespace(console_logger=logging.getLogger("declared")))
+    assert built[0].is_closed

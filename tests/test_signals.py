@@ -28,9 +28,9 @@ def recorded_hints(learner: Any) -> list[Any]:
     seen: list[Any] = []
     loss = learner.reconstruction.loss
 
-    def recording(inputs: torch.Tensor, packing: Packing, hints: Any, state: torch.Tensor) -> Any:
+    def recording(inputs: torch.Tensor, packing: Packing, hints: Any, *rest: Any) -> Any:
         seen.append((inputs, packing, hints))
-        return loss(inputs, packing, hints, state)
+        return loss(inputs, packing, hints, *rest)
 
     learner.reconstruction.loss = recording
     return seen
