@@ -22,7 +22,7 @@ MANY = 10**6
 #: The one value of options that there is no use for without an autoencoder.
 _UNUSED_BY_NONE = {
     "autoencoder.weight": 0.0, "view.weight": 0.0, "autoencoder.targets": "own", "autoencoder.latent": False,
-    "autoencoder.use_inference": False,
+    "autoencoder.use_inference": False, "masker.replay": 0.0,
 }  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def read_options(block: object) -> LimConfig:
     """
     config = LimConfig.from_block(block)
     _check_faults(config)
+    _check_masker(config)
     masker, kind = _masker(config), _autoencoder(config)
     if kind is None:
         if config.masker.name != "none":
@@ -64,6 +65,14 @@ def read_options(block: object) -> LimConfig:
             "raise lim.autoencoder.weight"
         )
     return config
+
+
+def _check_masker(config: LimConfig) -> None:
+    if config.masker.replay > 0 and config.masker.name == "none":
+        raise LimaskError(
+            f"lim.masker.replay={config.masker.replay} with lim.masker.name='none': nothing would be hidden; "
+            "set lim.masker.name='random' or lim.masker.replay=0.0"
+        )
 
 
 def _check_faults(config: LimConfig) -> None:

@@ -34,9 +34,13 @@ class MaskerOptions:
         "learning_progress, coordination, adversarial (tokens) | one of a checkout's own",
         is_registered=True,
     )
-    ratio: float = option(
-        0.5, "expected share of the visible entity tokens that is hidden", low=0.0, below=1.0,
-        used_by="maskers of tokens",
+    ratio: Severity = option(
+        0.5, "expected share of the visible entity tokens that is hidden, or a range [low, high] of which "
+        "each episode draws its own", low=0.0, below=1.0, is_severity=True, used_by="maskers of tokens",
+    )  # fmt: skip
+    replay: float = option(
+        0.0, "share of the sampled episodes that Q-learning, too, sees with the tokens hidden", low=0.0,
+        high=1.0, used_by="entity, belief",
     )  # fmt: skip
     span: int = option(
         1, "how long a token stays hidden", unit="time steps", low=1, used_by="maskers of tokens"

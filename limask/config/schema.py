@@ -111,7 +111,8 @@ def checked(name: str, field: Field, value: Any) -> Any:
     choices = allowed.get("choices", ())
     if allowed.get("is_severity"):
         ends = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
-        if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in ends):
+        are_numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in ends)
+        if not are_numbers or not all(_is_inside(end, allowed) for end in ends) or ends[0] > ends[-1]:
             raise not_allowed(name, value, expected(field))
         return value
     types = _TYPES[str(field.type).split(" ")[0]]
@@ -136,7 +137,8 @@ def not_allowed(name: str, value: object, expected: str, choices: Iterable[str] 
 def expected(field: Field) -> str:
     """In words what an option may be."""
     if field.metadata.get("is_severity"):
-        return "a number, or a range [low, high]"
+        bounds = _bounds(field.metadata)
+        return f"a number{bounds and ' '}{bounds}, or a range [low, high]"
     return _expected(_TYPES[str(field.type).split(" ")[0]], field.metadata)
 
 

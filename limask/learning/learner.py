@@ -6,6 +6,7 @@ input, V values of a state (1 with a mixer, N without).
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from limask.autoencoder import TokenAutoencoder
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.faults import BatchSource
+from limask.layouts import tokens
 from limask.learning import signals
 from limask.learning.checkpoints import Checkpoints, check_finite
 from limask.learning.reconstruction import Look, Reconstruction
@@ -126,6 +128,8 @@ class LimLearner(Checkpoints):
     def _update(self, batch: EpisodeBatch, t_env: int, episode_num: int) -> dict[str, torch.Tensor]:
         """One SGD step; returns what is to be logged."""
         update = self._begun(batch, t_env, self._rewards(batch), self._replayed(batch))
+        if self.config.masker.replay > 0:
+            update = self._masked(update)
         td = update.td
         self.check_finite("TD loss", td.loss, t_env)
         self.optimiser.zero_grad()
@@ -149,10 +153,7 @@ class LimLearner(Checkpoints):
             raise LimaskError(
                 f"lim.autoencoder.name={self.config.autoencoder.name!r} hides and reconstructs no tokens"
             )
-        update = self._begun(batch, t_env, batch["reward"][:, :-1])
-        # Credit is read off the gradient that an update leaves.
-        (update.td.chosen.grad,) = torch.autograd.grad(update.td.loss, update.td.chosen)
-        return self.reconstruction.look(update)
+        return self.reconstruction.look(self._begun(batch, t_env, batch["reward"][:, :-1]))
 
     def _begun(
         self, batch: EpisodeBatch, t_env: int, rewards: torch.Tensor, obs: torch.Tensor | None = None
@@ -161,8 +162,23 @@ class LimLearner(Checkpoints):
         packing = Packing(batch["filled"].squeeze(-1).bool())
         inputs = self.mac.sequence_inputs(batch, packing, obs)
         truth = None if obs is None else packing.pack(batch["obs"])
-        td = td_loss(batch, packing, inputs, rewards, self.networks, self.td_options)
-        return TdUpdate(self, batch, packing, inputs, t_env, td, truth)
+        return TdUpdate(self, batch, packing, inputs, t_env, rewards, truth)
+
+    def _masked(self, update: TdUpdate) -> TdUpdate:
+        """The update with the masker's tokens hidden from Q-learning, too, in the first of its episodes: a
+        sample comes in random order. Signals are of the agents that see everything."""
+        assert isinstance(self.reconstruction, Reconstruction)  # autoencoder.options allows no other
+        n_episodes, obs_size = update.batch.batch_size, self.agent.layout.obs_size
+        n_masked = round(self.config.masker.replay * n_episodes)
+        part = update.first(max(n_masked, self.reconstruction.n_episodes(update.batch)))
+        masks = self.reconstruction.masks(part)
+        is_hidden = torch.nn.functional.pad(masks[:n_masked], (0, 0) * 3 + (0, n_episodes - n_masked))
+        truth, inputs = update.inputs[..., :obs_size], update.inputs.clone()
+        inputs[..., :obs_size] = tokens.hide(truth, update.packing.pack(is_hidden), self.agent.layout)
+        truth = truth if update.truth is None else update.truth
+        return TdUpdate(
+            self, update.batch, update.packing, inputs, update.t_env, update.rewards, truth, masks
+        )
 
     def _replayed(self, batch: EpisodeBatch) -> torch.Tensor | None:
         """Observations (B, T, N, O) with faults drawn anew in a share of the episodes; None without."""
@@ -218,8 +234,9 @@ class TdUpdate(Update):
         packing: of its filled steps.
         inputs: (M, N, D) agents' inputs.
         t_env: environment steps made so far.
-        td: the TD loss of these episodes, or of the ``whole`` that they are the first of.
+        rewards: (B, T − 1, 1 or N) of the ``whole``.
         truth: see ``Update``.
+        masks: see ``Update``.
         whole: the update whose first episodes these are; None = itself.
     """
 
@@ -230,19 +247,30 @@ class TdUpdate(Update):
         packing: Packing,
         inputs: torch.Tensor,
         t_env: int,
-        td: TdLoss,
+        rewards: torch.Tensor,
         truth: torch.Tensor | None = None,
+        masks: torch.Tensor | None = None,
         whole: TdUpdate | None = None,
     ) -> None:
         # Not itself: in a circle of references the update's tensors would wait for Python's collector.
-        self.learner, self.td, self._whole = learner, td, whole
+        self.learner, self.rewards, self._whole = learner, rewards, whole
         self.batch, self.packing, self.inputs, self.t_env = batch, packing, inputs, t_env
-        self.truth = truth
+        self.truth, self.masks = truth, masks
 
     @property
     def whole(self) -> TdUpdate:
         """The update that the TD loss is of."""
         return self if self._whole is None else self._whole
+
+    @functools.cached_property
+    def td(self) -> TdLoss:
+        """The TD loss of the whole update."""
+        if self._whole is not None:
+            return self._whole.td
+        learner = self.learner
+        return td_loss(
+            self.batch, self.packing, self.inputs, self.rewards, learner.networks, learner.td_options
+        )
 
     def first(self, n_episodes: int) -> TdUpdate:
         """See ``Update.first``."""
@@ -251,7 +279,10 @@ class TdUpdate(Update):
         rows = self.packing.rows_of_first(n_episodes)
         inputs = self.inputs.index_select(0, rows)
         truth = None if self.truth is None else self.truth.index_select(0, rows)
-        return TdUpdate(self.learner, part, packing, inputs, self.t_env, self.td, truth, self.whole)
+        masks = None if self.masks is None else self.masks[:n_episodes]
+        return TdUpdate(
+            self.learner, part, packing, inputs, self.t_env, self.rewards, truth, masks, self.whole
+        )
 
     def check(self, name: str, loss: torch.Tensor) -> None:
         """See ``Update.check``."""
@@ -274,9 +305,11 @@ class TdUpdate(Update):
         """Size of each agent's TD error (P, N) in the whole update, as ``lim.masker.credit`` says."""
         td, packing = self.td, self.whole.packing
         if self.learner.config.masker.credit == "mixed":
-            # dL/dQ_i = 2w/(P·V) Σ_V δ ∂Q_tot/∂Q_i has been computed for the update already.
-            assert td.chosen.grad is not None
-            return td.chosen.grad.abs() * (td.td_error.numel() / (2 * self.learner.td_options.weight))
+            # dL/dQ_i = 2w/(P·V) Σ_V δ ∂Q_tot/∂Q_i: an update that has been made has left it there.
+            gradient = td.chosen.grad
+            if gradient is None:
+                (gradient,) = torch.autograd.grad(td.loss, td.chosen)
+            return gradient.abs() * (td.td_error.numel() / (2 * self.learner.td_options.weight))
         reward, terminated = (
             packing.pack(self.whole.batch[key])[packing.starts].float() for key in ("reward", "terminated")
         )

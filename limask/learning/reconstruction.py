@@ -19,7 +19,7 @@ from limask.autoencoder.losses import Scored
 from limask.layouts import token_starts, tokens
 from limask.layouts.teammates import known_from_state, known_from_teammates
 from limask.learning.trainer import Trainer
-from limask.learning.update import Hints, Update
+from limask.learning.update import Update
 from limask.networks.packing import Packing
 from limask.protocols import State
 
@@ -43,14 +43,12 @@ class Look(NamedTuple):
 
 
 class _HiddenView(NamedTuple):
-    """Episodes of which tokens are hidden: what ``is_visible``, which of these are ``candidates`` for hiding
-    and which ``is_hidden``, each (M, N, K) bool; ``masks`` are the latter as (B, T, N, K); Q-values and
-    hidden ``states`` on what is left."""
+    """Episodes of which tokens are hidden: what is or would be visible, which of these are ``candidates`` for
+    hiding and which ``is_hidden``, each (M, N, K) bool; Q-values and hidden ``states`` on what is left."""
 
     is_visible: torch.Tensor
     candidates: torch.Tensor
     is_hidden: torch.Tensor
-    masks: torch.Tensor
     q_values: torch.Tensor | None
     states: torch.Tensor
 
@@ -94,21 +92,13 @@ class Reconstruction(Trainer):
         self.is_hideable = tokens.hideable(self.layout, device)
         self.max_entropy = math.log(max(2, int(self.is_hideable.sum())))
 
-    def needs(self, t_env: int) -> frozenset[masking.Signal]:
-        """Signals that ``loss`` reads from its hints at ``t_env`` environment steps."""
-        weighted: frozenset[masking.Signal] = frozenset(
-            {"saliency"} if self.config.autoencoder.saliency_weights else ()
-        )
-        return self.masker.needs(t_env) | weighted
-
     def beside(self, update: Update) -> dict[str, torch.Tensor]:
         """See ``Trainer.beside``: the gradients of the reconstruction, and of the hidden view's TD loss, are
         added to the agent's."""
         if self.config.autoencoder.weight + self.config.view.weight == 0:
             return {}
         part = update.first(self.n_episodes(update.batch))
-        hints = part.hints(self.needs(part.t_env))
-        rec = self.loss(part.inputs, part.packing, hints, part.batch["state"], part.truth)
+        rec = self.loss(part, self.masks(part) if part.masks is None else part.masks)
         part.check("reconstruction loss", rec.loss)
         aug = None
         if self.config.view.weight > 0 and rec.q_values is not None:
@@ -119,30 +109,31 @@ class Reconstruction(Trainer):
         stats = {"rec_loss": rec.loss.detach(), "rec_grad_norm": grad_norm, **rec.stats}
         return stats if aug is None else stats | {"aug_loss": aug.detach()}
 
-    def loss(
-        self,
-        inputs: torch.Tensor,
-        packing: Packing,
-        hints: Hints,
-        state: torch.Tensor,
-        real: torch.Tensor | None = None,
-    ) -> RecLoss:
-        """L_rec of the filled steps' agent inputs (M, N, D), in the order of ``packing``, in episodes of
-        global states (B, T, S); the masker learns from it. What faults took from the observations in the
-        inputs is reconstructed as if a masker had hidden it: ``real`` (M, N, O) are those without."""
-        obs, rest = self._split(inputs)
-        view = self._hide(obs, rest, packing, hints)
-        known = packing.pack(state) if self.targets == "state" else None
+    def masks(self, update: Update) -> torch.Tensor:
+        """What the masker hides in the episodes of an update: (B, T, N, K) bool, True = hidden."""
+        packing, (obs, _) = update.packing, self._split(update.inputs)
+        is_visible = tokens.visibility(obs, self.layout)
+        is_filled = packing.unpack(torch.ones_like(packing.index, dtype=torch.bool))
+        hints = update.hints(self.masker.needs(update.t_env))
+        view = masking.MaskView(packing.unpack(obs), packing.unpack(is_visible), is_filled, *hints)
+        return masking.hidden_tokens(self.masker, view, self.is_hideable, self.generator)
+
+    def loss(self, update: Update, masks: torch.Tensor) -> RecLoss:
+        """L_rec of an update's episodes with tokens hidden by ``masks`` (B, T, N, K); the masker learns from
+        it. What faults took from the observations is reconstructed as if the masker had hidden it."""
+        packing, (obs, rest) = update.packing, self._split(update.inputs)
+        view = self._hide(obs, rest, packing, masks)
+        known = packing.pack(update.batch["state"]) if self.targets == "state" else None
         is_visible, is_taken = view.is_visible, view.is_hidden
-        if real is not None:
-            obs, is_visible = real, tokens.visibility(real, self.layout)
+        if update.truth is not None:
+            obs, is_visible = update.truth, tokens.visibility(update.truth, self.layout)
             is_taken = is_taken | (is_visible & ~view.is_visible)
         is_scored = (is_visible if self.scores_all else is_taken) & self.is_hideable
         truth = self._truth(obs, is_visible, is_scored, known)
-        if self.config.autoencoder.saliency_weights and hints.saliency is not None:
-            truth = truth._replace(weights=packing.pack(hints.saliency))
+        if self.config.autoencoder.saliency_weights:
+            truth = truth._replace(weights=packing.pack(update.signal("saliency")))
         scored, truth = self._score(view.states, truth, rest)
-        self.masker.learn(view.masks, packing.unpack(scored.error))
+        self.masker.learn(masks, packing.unpack(scored.error))
         stats = self._stats(view.is_hidden, view.candidates, truth, scored.error)
         return RecLoss(scored.loss, view.q_values, stats)
 
@@ -150,27 +141,26 @@ class Reconstruction(Trainer):
     def look(self, update: Update) -> Look:
         """Masks for all episodes of an update and the errors of what the agents saw themselves. Nothing is
         learned, neither by the autoencoder and its statistics nor by the masker."""
-        obs, rest = self._split(update.inputs)
-        view = self._hide(obs, rest, update.packing, update.hints(self.needs(update.t_env)))
+        masks, (obs, rest) = self.masks(update), self._split(update.inputs)
+        view = self._hide(obs, rest, update.packing, masks)
         truth = Truth(obs, view.candidates if self.scores_all else view.is_hidden)
         scored, truth = self._score(view.states, truth, rest, updates_statistics=False)
-        return Look(view.masks, update.packing.unpack(truth.is_scored), update.packing.unpack(scored.error))
+        return Look(masks, update.packing.unpack(truth.is_scored), update.packing.unpack(scored.error))
 
     def _split(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs (M, N, D) → observations (M, N, O) and the rest (M, N, D − O)."""
         return inputs[..., : self.layout.obs_size], inputs[..., self.layout.obs_size :]
 
-    def _hide(self, obs: torch.Tensor, rest: torch.Tensor, packing: Packing, hints: Hints) -> _HiddenView:
-        """Have the masker hide tokens of observations (M, N, O), and encode what is left."""
-        is_visible = tokens.visibility(obs, self.layout)
-        is_filled = packing.unpack(torch.ones_like(packing.index, dtype=torch.bool))
-        view = masking.MaskView(packing.unpack(obs), packing.unpack(is_visible), is_filled, *hints)
-        masks = masking.hidden_tokens(self.masker, view, self.is_hideable, self.generator)
+    def _hide(
+        self, obs: torch.Tensor, rest: torch.Tensor, packing: Packing, masks: torch.Tensor
+    ) -> _HiddenView:
+        """Hide tokens of observations (M, N, O), which may be hidden already, and encode what is left."""
         is_hidden = packing.pack(masks)
+        is_visible = tokens.visibility(obs, self.layout) | is_hidden
         hidden_view = torch.cat([tokens.hide(obs, is_hidden, self.layout), rest], dim=-1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.autoencoder.detach_trunk):
             encoded = self.autoencoder.encode(hidden_view, packing.counts, self.agent.sequence)
-        return _HiddenView(is_visible, is_visible & self.is_hideable, is_hidden, masks, *encoded)
+        return _HiddenView(is_visible, is_visible & self.is_hideable, is_hidden, *encoded)
 
     def _truth(
         self,

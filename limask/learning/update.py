@@ -36,7 +36,9 @@ class Update(ABC):
         batch: the host's ``EpisodeBatch``.
         packing: of its filled steps.
         inputs: (M, N, D) agents' inputs, in the order of ``packing``.
-        truth: (M, N, O) what the agents really observed, where there are faults in the inputs, or None.
+        truth: (M, N, O) what the agents really observed, where faults or masks changed the inputs, or None.
+        masks: (B', T, N, K) bool, what is hidden from the inputs of the first B' episodes or is to be hidden
+            from the autoencoder; None = nobody has drawn masks yet.
         t_env: environment steps made so far.
     """
 
@@ -45,6 +47,7 @@ class Update(ABC):
     inputs: torch.Tensor
     t_env: int
     truth: torch.Tensor | None = None
+    masks: torch.Tensor | None = None
 
     @abstractmethod
     def first(self, n_episodes: int) -> Update:

@@ -34,7 +34,7 @@ PREFIX = "lim_"
 _UNUSED: dict[str, object] = {
     "view.weight": 0.0, "autoencoder.saliency_weights": False, "masker.credit": "local",
     "targets.td_lambda": 0.0, "autoencoder.latent": False, "autoencoder.use_inference": False,
-    "targets.q_lambda": False, "faults.replay": 0.0,
+    "targets.q_lambda": False, "faults.replay": 0.0, "masker.replay": 0.0,
 }  # fmt: skip
 
 

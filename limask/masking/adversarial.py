@@ -37,7 +37,7 @@ class AdversarialMasker(Masker):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.network = _MaskNetwork(layout)
-        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._last: tuple[torch.Tensor, ...] | None = None
         self._optimiser: torch.optim.Optimizer | None = None
 
     def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
@@ -45,23 +45,24 @@ class AdversarialMasker(Masker):
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.obs.device)
         logits = self._on(view.obs.device)(view.obs, view.is_visible)
         # The ratio is where the network starts: its last layer is zero then. A ratio of 0 stays 0.
-        logits = logits + torch.logit(torch.tensor(self.config.masker.ratio), eps=1e-3)
-        self._last = (logits, is_candidate)
+        ratio = torch.as_tensor(self.ratio(view, generator), device=logits.device)
+        logits = logits + torch.logit(ratio, eps=1e-3)
+        self._last = (logits, is_candidate, ratio.expand(logits.shape))
         draw = noise(view.is_visible.shape, self.config.masker.span, generator)
-        return (draw < logits.detach().sigmoid()) & (self.config.masker.ratio > 0)
+        return (draw < logits.detach().sigmoid()) & (ratio > 0)
 
     def learn(self, is_hidden: torch.Tensor, error: torch.Tensor) -> None:
         """See ``Masker.learn``."""
         if self._last is None or self._optimiser is None:
             return
-        logits, is_candidate = self._last
+        logits, is_candidate, ratio = (values[: len(error)] for values in self._last)
         self._last = None
         if not bool(is_hidden.any()):
             return
         scored = error[is_hidden]
         advantage = (scored - scored.mean()) / scored.std(unbiased=False).clamp(min=1e-6)
         log_chance = nn.functional.logsigmoid(logits)[is_hidden]
-        too_many = logits.sigmoid()[is_candidate].mean() - self.config.masker.ratio
+        too_many = (logits.sigmoid() - ratio)[is_candidate].mean()
         loss = -(advantage * log_chance).mean() + PENALTY * too_many.square()
         self._optimiser.zero_grad()
         loss.backward()

@@ -70,12 +70,23 @@ class Masker(ABC):
             (B, T, N, K) bool, or anything that broadcasts to it; True = hide.
         """
 
+    def ratio(self, view: MaskView, generator: torch.Generator) -> float | torch.Tensor:
+        """Share of the tokens to hide: ``masker.ratio``, or (B, 1, 1, 1) of each episode where that is a
+        range."""
+        given = self.config.masker.ratio
+        if isinstance(given, (int, float)):
+            return float(given)
+        low, high = given
+        n_episodes = view.is_visible.shape[0]
+        drawn = torch.rand((n_episodes, 1, 1, 1), generator=generator, device=generator.device)
+        return low + (high - low) * drawn
+
     def needs(self, t_env: int) -> frozenset[Signal]:
         """Signals that ``propose`` reads at ``t_env`` environment steps."""
         return self.signals
 
     def learn(self, is_hidden: torch.Tensor, error: torch.Tensor) -> None:  # noqa: B027 (most have no use)
-        """Take in how well the tokens of the last proposal were reconstructed.
+        """Take in how well the tokens of the last proposal were reconstructed in its first B episodes.
 
         Args:
             is_hidden: (B, T, N, K) bool, True = was hidden.

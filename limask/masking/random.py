@@ -22,7 +22,8 @@ class RandomMasker(Masker):
 
     def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
-        return noise(view.is_visible.shape, self.config.masker.span, generator) < self.config.masker.ratio
+        ratio = self.ratio(view, generator)
+        return noise(view.is_visible.shape, self.config.masker.span, generator) < ratio
 
 
 class RandomAgentMasker(AgentMasker):

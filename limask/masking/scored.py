@@ -26,8 +26,8 @@ class ScoredMasker(Masker):
     def propose(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """See ``Masker.propose``."""
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.is_visible.device)
-        uniform = self.uniform(view, generator)
-        return draw(self.scores(view), is_candidate, self.config.masker.ratio, uniform)
+        ratio, uniform = self.ratio(view, generator), self.uniform(view, generator)
+        return draw(self.scores(view), is_candidate, ratio, uniform)
 
     def uniform(self, view: MaskView, generator: torch.Generator) -> torch.Tensor:
         """Uniform numbers (B, T, N, K + 1) for ``draw``, the same for a span of steps."""
@@ -40,7 +40,7 @@ class ScoredMasker(Masker):
 
 
 def draw(
-    scores: torch.Tensor, is_candidate: torch.Tensor, ratio: float, uniform: torch.Tensor
+    scores: torch.Tensor, is_candidate: torch.Tensor, ratio: float | torch.Tensor, uniform: torch.Tensor
 ) -> torch.Tensor:
     """``is_hidden`` (B, T, N, K) bool: of each row's n candidates ``ratio`` · n on average, rounded up or
     down at random, and those of higher score more often. Where all scores are 0 the chances are even.
@@ -80,7 +80,7 @@ class CoordinationMasker(ScoredMasker):
         """See ``Masker.propose``."""
         is_ally = of_kind(self.layout, "ally", view.is_visible.device)
         is_candidate = view.is_visible & tokens.hideable(self.layout, view.is_visible.device)
-        uniform, ratio = self.uniform(view, generator), self.config.masker.ratio
+        ratio, uniform = self.ratio(view, generator), self.uniform(view, generator)
         is_hidden = draw(self.scores(view), is_candidate & is_ally, ratio, uniform)
         return is_hidden | ((uniform[..., :-1] < ratio) & ~is_ally)
 
