@@ -15,6 +15,7 @@ import yaml
 from limask import compat, resources
 from limask.experiments.nested import merged
 from limask.hosts import Host, PymarlzooplusHost, host_of
+from limask.masking import MaskView
 
 N_AGENTS, N_ACTIONS, OBS_SIZE, STATE_SIZE, LIMIT = 3, 5, 12, 7, 9
 
@@ -127,4 +128,17 @@ def record_td_gradients(learner: Any) -> list[torch.Tensor]:
         return step(*losses)
 
     learner.reconstruction.step = recording
+    return recorded
+
+
+def record_views(learner: Any) -> list[MaskView]:
+    """What the learner's masker is shown at each proposal."""
+    recorded: list[MaskView] = []
+    propose = learner.reconstruction.masker.propose
+
+    def recording(view: MaskView, generator: torch.Generator) -> torch.Tensor:
+        recorded.append(view)
+        return propose(view, generator)
+
+    learner.reconstruction.masker.propose = recording
     return recorded

@@ -8,6 +8,7 @@ import host_parts
 import pytest
 import torch
 
+from limask import masking
 from limask.hosts import Host
 from limask.layouts import tokens
 from limask.networks.packing import Packing
@@ -107,6 +108,117 @@ def test_the_reconstruction_keeps_the_truth(host: Host, algorithm: str) -> None:
     assert torch.equal(seen[0].obs, real)
     assert torch.equal(seen[0].is_scored, tokens.visibility(real, layout) & tokens.hideable(layout))
     assert learner.logger.stats["rec_loss"][-1] > 0
+
+
+# -- a masker's tokens in replay -------------------------------------------------------------------------
+
+
+class EverythingMasker(masking.Masker):
+    """Proposes to hide all that there is, and keeps what it was shown."""
+
+    signals = frozenset({"td_error", "saliency", "dependence"})
+
+    def propose(self, view: masking.MaskView, generator: torch.Generator) -> torch.Tensor:
+        self.view = view
+        return torch.ones_like(view.is_visible)
+
+
+def masked_learner(host: Host, monkeypatch: pytest.MonkeyPatch, algorithm: str, **lim: Any) -> Any:
+    monkeypatch.setitem(masking.REGISTRY, "everything", EverythingMasker)
+    masker = {"name": "everything", **lim.pop("masker", {})}
+    return make_learner(host, algorithm, masker=masker, **lim)
+
+
+@pytest.mark.parametrize(("algorithm", "trunk"), [("qmix_fc_lim", "fc"), ("qmix_lim", "entity")])
+def test_masked_replay_is_q_learning_from_what_the_masker_left(
+    host: Host, monkeypatch: pytest.MonkeyPatch, algorithm: str, trunk: str
+) -> None:
+    """Online and target network see the hidden view in the share of the episodes, and no others."""
+    learner = masked_learner(host, monkeypatch, algorithm, masker={"replay": 0.5})
+    batch, seen = make_batch(host, learner), make_batch(host, learner)
+    seen["obs"][:4] = hidden(batch, learner)[:4]
+    before = batch["obs"].clone()
+    masked = learner._masked(learner._begun(batch, 0, learner._rewards(batch)))
+    plain = learner._begun(seen, 0, learner._rewards(seen))
+    for name in ("loss", "target", "q_taken", "next_values"):
+        assert torch.equal(getattr(masked.td, name), getattr(plain.td, name)), name
+    assert not torch.equal(plain.td.loss, learner._begun(batch, 0, learner._rewards(batch)).td.loss)
+    assert torch.equal(batch["obs"], before), "what is replayed again is what happened"
+
+
+def test_the_masker_is_told_of_agents_that_see_everything(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saliency of a token that is hidden already would be nothing."""
+    learner = masked_learner(host, monkeypatch, "qmix_lim", masker={"replay": 1.0})
+    batch = make_batch(host, learner)
+    update = learner._begun(batch, 0, learner._rewards(batch))
+    told = {name: update.signal(name) for name in EverythingMasker.signals}
+    masked = learner._masked(update)
+    view = learner.reconstruction.masker.view
+    assert all(torch.equal(getattr(view, name), told[name]) for name in told)
+    is_hidden = masked.masks
+    assert is_hidden.any()
+    assert (masked.signal("saliency")[is_hidden] == 0).all()
+    assert (told["saliency"][is_hidden] > 0).any()
+
+
+@pytest.mark.parametrize("algorithm", ["qmix_lim", "qmix_entity_lim"])
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_masks_are_drawn_once_and_the_reconstruction_keeps_the_truth(
+    host: Host, monkeypatch: pytest.MonkeyPatch, algorithm: str, share: float
+) -> None:
+    """What is hidden from the values is hidden from the autoencoder, which is scored against the truth, also
+    in episodes of which Q-learning sees everything."""
+    learner = masked_learner(
+        host, monkeypatch, algorithm, masker={"replay": share},
+        autoencoder={"targets": "own", "share": 0.5},
+    )  # fmt: skip
+    batch, layout = make_batch(host, learner), learner.agent.layout
+    n_episodes = 4  # the share of 8 that is reconstructed
+    proposed: list[int] = []
+    propose, score = EverythingMasker.propose, learner.reconstruction._score
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        EverythingMasker,
+        "propose",
+        lambda self, view, generator: proposed.append(len(view.obs)) or propose(self, view, generator),
+    )
+    learner.reconstruction._score = lambda states, truth, *args, **kwargs: (
+        seen.append(truth) or score(states, truth, *args, **kwargs)
+    )
+    learner.args.batch_size = 8
+    learner.train(batch, 0, 0)
+    assert proposed == [max(n_episodes, round(share * 8))]
+    packing = Packing(batch["filled"][:n_episodes].squeeze(-1).bool())
+    real = packing.pack(batch["obs"][:n_episodes])
+    assert torch.equal(seen[0].obs, real)
+    assert torch.equal(seen[0].is_scored, tokens.visibility(real, layout) & tokens.hideable(layout))
+    assert learner.logger.stats["mask_rate"][-1] == 1.0
+
+
+def test_faults_and_masks_go_together(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A masker hides of what faults have left, and all of it is scored."""
+    learner = masked_learner(
+        host, monkeypatch, "qmix_lim", masker={"replay": 1.0}, faults={"replay": 1.0, "dropout": 0.5}
+    )
+    batch = make_batch(host, learner)
+    update = learner._begun(batch, 0, learner._rewards(batch), learner._replayed(batch))
+    masked = learner._masked(update)
+    is_left = tokens.visibility(update.inputs[..., :OBS], learner.agent.layout)
+    assert torch.equal(update.packing.pack(masked.masks), is_left & tokens.hideable(learner.agent.layout))
+    assert torch.equal(masked.truth, update.packing.pack(batch["obs"]))
+
+
+def test_an_informed_masker_learns_from_the_reconstructed_episodes(host: Host) -> None:
+    """Of the masked episodes only a share is reconstructed: adversarial masks learn from those."""
+    informed = {"name": "adversarial", "replay": 1.0, "ratio": [0.2, 0.6], "random_until": 0}
+    learner = make_learner(host, masker=informed | {"random_anneal": 0}, autoencoder={"share": 0.25})
+    masker = learner.reconstruction.masker.informed
+    before = [parameter.clone() for parameter in masker.network.parameters()]
+    for step in range(3):
+        learner.train(make_batch(host, learner), 1 + step, 0)
+    assert any(not torch.equal(a, b) for a, b in zip(before, masker.network.parameters(), strict=True))
 
 
 # -- collect ---------------------------------------------------------------------------------------------

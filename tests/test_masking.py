@@ -234,6 +234,18 @@ def test_random_draws_every_token_by_itself() -> None:
         assert close(agree.mean().item(), 0.5, agree.numel())
 
 
+@pytest.mark.parametrize("name", ["random", "value_saliency", "coordination", "adversarial"])
+def test_each_episode_draws_its_ratio_of_a_range(name: str) -> None:
+    layout = battle_layout(3, 4)
+    is_visible = everything_visible(layout, 400, 30, 3)
+    is_hideable = tokens.hideable(layout)
+    shares = hide(name, layout, is_visible, ratio=[0.2, 0.6])[..., is_hideable].float().mean(dim=(1, 2, 3))
+    # 540 tokens an episode: a share is within 0.09 of its ratio, and the ratios are uniform in the range.
+    assert shares.min() > 0.11 and shares.max() < 0.69
+    assert (shares < 0.3).sum() > 60 and (shares > 0.5).sum() > 60
+    assert shares.mean().item() == pytest.approx(0.4, abs=0.03)
+
+
 def test_random_of_ratio_0_hides_nothing() -> None:
     """Strictly: an arm of ratio 0 is the control."""
     layout = battle_layout(4, 4)

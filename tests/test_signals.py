@@ -8,7 +8,7 @@ from typing import Any
 import host_parts
 import pytest
 import torch
-from host_parts import gradients, record_td_gradients
+from host_parts import gradients, record_td_gradients, record_views
 from test_learner import smax_batch, smax_learner
 
 from limask import masking
@@ -21,19 +21,6 @@ from limask.networks.packing import Packing
 @pytest.fixture(scope="module")
 def host() -> Host:
     return host_parts.load_host("pymarlzooplus")
-
-
-def recorded_hints(learner: Any) -> list[Any]:
-    """What the learner passes to its reconstruction at each update."""
-    seen: list[Any] = []
-    loss = learner.reconstruction.loss
-
-    def recording(inputs: torch.Tensor, packing: Packing, hints: Any, *rest: Any) -> Any:
-        seen.append((inputs, packing, hints))
-        return loss(inputs, packing, hints, *rest)
-
-    learner.reconstruction.loss = recording
-    return seen
 
 
 AT_ONCE = {"random_until": 0, "random_anneal": 0}
@@ -87,9 +74,9 @@ def test_agents_td_errors_step_by_step(host: Host, credit: str, mixer: str | Non
             delta = total - (reward + going_on * learner.target_mixer(following.view(1, 1, -1), later).sum())
             (slope,) = torch.autograd.grad(total, chosen)
             expected[b, t] = (delta * slope).abs().detach()
-    seen = recorded_hints(learner)
+    seen = record_views(learner)
     learner.train(batch, 1, 1)
-    torch.testing.assert_close(seen[0][2].td_error, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen[0].td_error, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_token_gradients_are_the_slope_of_fading_a_token(host: Host) -> None:
@@ -133,22 +120,28 @@ def test_every_masker_trains(host: Host, masker: str) -> None:
         learner.train(batch, t_env, t_env)
     stats = learner.logger.stats
     assert all(torch.tensor(values).isfinite().all() for values in stats.values())
-    assert {"mask_rate", "mask_rate_ally", "rec_error_enemy", "mask_entropy", "aug_loss"} <= stats.keys()
+    assert {"mask_rate", "mask_rate_ally", "rec_error_enemy", "mask_entropy", "view_loss"} <= stats.keys()
     assert (stats["mask_rate"][-1] == 0) == (masker == "none")
 
 
 def test_hidden_views_td_loss_is_the_td_loss_where_nothing_is_hidden(host: Host) -> None:
     learner = smax_learner(
-        host, masker={"name": "none"}, view={"weight": 1.0}, autoencoder={"weight": 0.0, "share": 1.0}
+        host,
+        masker={"name": "none"},
+        view={"weight": 1.0, "loss": "td"},
+        autoencoder={"weight": 0.0, "share": 1.0, "warmup": 0},
     )
     learner.train(smax_batch(host, learner), 0, 0)
     stats = learner.logger.stats
-    assert stats["aug_loss"] == pytest.approx(stats["loss"], rel=1e-5)
+    assert stats["view_loss"] == pytest.approx(stats["loss"], rel=1e-5)
 
 
 def test_hidden_views_td_loss_trains_the_agent_and_not_the_mixer(host: Host) -> None:
     learner = smax_learner(
-        host, masker={"name": "none"}, view={"weight": 1.0}, autoencoder={"weight": 0.0, "share": 1.0}
+        host,
+        masker={"name": "none"},
+        view={"weight": 1.0, "loss": "td"},
+        autoencoder={"weight": 0.0, "share": 1.0, "warmup": 0},
     )
     recorded = record_td_gradients(learner)
     learner.train(smax_batch(host, learner), 0, 0)

@@ -31,10 +31,10 @@ class BeliefAutoencoder(TokenAutoencoder):
         width: W, of all three.
     """
 
-    #: It sends no gradient into the agent, and agents act on it anyway.
+    #: Its loss sends no gradient into the agent, and agents act on it anyway.
     unused = MappingProxyType({
-        "autoencoder.balance": "fixed", "view.weight": 0.0, "autoencoder.detach_trunk": False,
-        "autoencoder.latent": False, "autoencoder.use_inference": False,
+        "autoencoder.balance": "fixed", "autoencoder.detach_trunk": False, "autoencoder.latent": False,
+        "autoencoder.use_inference": False,
     })  # fmt: skip
     needs_entities = True
     scores_all = True

@@ -126,9 +126,19 @@ class AutoencoderOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ViewOptions:
-    """The view with tokens hidden, as an input of Q-learning."""
+    """What Q-learning makes of the view with tokens hidden, in the episodes that are reconstructed."""
 
-    weight: float = option(0.0, "λ_aug, weight of the TD loss of the hidden view", low=0.0, used_by="entity")
+    weight: float = option(
+        0.0, "λ_view, weight of a loss of the agent's values of the hidden view", low=0.0,
+        used_by="entity, belief",
+    )  # fmt: skip
+    loss: str = option(
+        "distillation",
+        "which: distillation (towards the target network's values of the full view, in units of their "
+        "variance over actions) | td (the TD loss, towards the full view's targets)",
+        choices=("distillation", "td"),
+        used_by="entity, belief",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

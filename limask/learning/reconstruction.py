@@ -18,19 +18,11 @@ from limask.autoencoder import TokenAutoencoder, Truth
 from limask.autoencoder.losses import Scored
 from limask.layouts import token_starts, tokens
 from limask.layouts.teammates import known_from_state, known_from_teammates
+from limask.learning.distillation import distillation_loss
 from limask.learning.trainer import Trainer
 from limask.learning.update import Update
 from limask.networks.packing import Packing
 from limask.protocols import State
-
-
-class RecLoss(NamedTuple):
-    """``loss``, a scalar; ``q_values`` (M, N, A) of the hidden view, None where the agent is not run on it;
-    ``stats``, scalars to be logged."""
-
-    loss: torch.Tensor
-    q_values: torch.Tensor | None
-    stats: dict[str, torch.Tensor]
 
 
 class Look(NamedTuple):
@@ -44,11 +36,13 @@ class Look(NamedTuple):
 
 class _HiddenView(NamedTuple):
     """Episodes of which tokens are hidden: what is or would be visible, which of these are ``candidates`` for
-    hiding and which ``is_hidden``, each (M, N, K) bool; Q-values and hidden ``states`` on what is left."""
+    hiding and which ``is_hidden``, each (M, N, K) bool; the agents' ``inputs`` (M, N, D) that are left; and
+    on these hidden ``states``, and Q-values (M, N, A) where the agent was run."""
 
     is_visible: torch.Tensor
     candidates: torch.Tensor
     is_hidden: torch.Tensor
+    inputs: torch.Tensor
     q_values: torch.Tensor | None
     states: torch.Tensor
 
@@ -63,7 +57,8 @@ class Reconstruction(Trainer):
         seed: seeds the masks.
         max_norm: gradients of the autoencoder, and those it sends into the agent, are clipped to this norm
             each.
-        teacher: target network, whose embeddings of tokens are reconstructed with ``latent``; not needed
+        teacher: target network, whose embeddings of tokens are reconstructed with ``latent``, and whose
+            values of the full view those of the hidden view are drawn to with ``view.weight``; not needed
             without.
     """
 
@@ -93,21 +88,22 @@ class Reconstruction(Trainer):
         self.max_entropy = math.log(max(2, int(self.is_hideable.sum())))
 
     def beside(self, update: Update) -> dict[str, torch.Tensor]:
-        """See ``Trainer.beside``: the gradients of the reconstruction, and of the hidden view's TD loss, are
+        """See ``Trainer.beside``: the gradients of the reconstruction, and of the hidden view's values, are
         added to the agent's."""
         if self.config.autoencoder.weight + self.config.view.weight == 0:
             return {}
         part = update.first(self.n_episodes(update.batch))
-        rec = self.loss(part, self.masks(part) if part.masks is None else part.masks)
-        part.check("reconstruction loss", rec.loss)
-        aug = None
-        if self.config.view.weight > 0 and rec.q_values is not None:
-            aug = part.hidden_view_loss(rec.q_values)
-        if aug is not None:
-            part.check("hidden view's TD loss", aug)
-        grad_norm = self.step(rec.loss, aug, part.t_env)
-        stats = {"rec_loss": rec.loss.detach(), "rec_grad_norm": grad_norm, **rec.stats}
-        return stats if aug is None else stats | {"aug_loss": aug.detach()}
+        masks = self.masks(part) if part.masks is None else part.masks
+        view = self._hide(*self._split(part.inputs), part.packing, masks)
+        rec, stats = self._loss(part, view, masks)
+        part.check("reconstruction loss", rec)
+        of_view = None
+        if self.config.view.weight > 0 and part.t_env >= self.config.autoencoder.warmup:
+            of_view = self._view_loss(part, view)
+            part.check("hidden view's loss", of_view)
+            stats["view_loss"] = of_view.detach()
+        grad_norm = self.step(rec, of_view, part.t_env)
+        return stats | {"rec_loss": rec.detach(), "rec_grad_norm": grad_norm}
 
     def masks(self, update: Update) -> torch.Tensor:
         """What the masker hides in the episodes of an update: (B, T, N, K) bool, True = hidden."""
@@ -118,11 +114,13 @@ class Reconstruction(Trainer):
         view = masking.MaskView(packing.unpack(obs), packing.unpack(is_visible), is_filled, *hints)
         return masking.hidden_tokens(self.masker, view, self.is_hideable, self.generator)
 
-    def loss(self, update: Update, masks: torch.Tensor) -> RecLoss:
-        """L_rec of an update's episodes with tokens hidden by ``masks`` (B, T, N, K); the masker learns from
-        it. What faults took from the observations is reconstructed as if the masker had hidden it."""
+    def _loss(
+        self, update: Update, view: _HiddenView, masks: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """L_rec of an update's episodes with tokens hidden by ``masks`` (B, T, N, K), and what is to be
+        logged; the masker learns from it. What faults took from the observations is reconstructed as if the
+        masker had hidden it."""
         packing, (obs, rest) = update.packing, self._split(update.inputs)
-        view = self._hide(obs, rest, packing, masks)
         known = packing.pack(update.batch["state"]) if self.targets == "state" else None
         is_visible, is_taken = view.is_visible, view.is_hidden
         if update.truth is not None:
@@ -134,8 +132,23 @@ class Reconstruction(Trainer):
             truth = truth._replace(weights=packing.pack(update.signal("saliency")))
         scored, truth = self._score(view.states, truth, rest)
         self.masker.learn(masks, packing.unpack(scored.error))
-        stats = self._stats(view.is_hidden, view.candidates, truth, scored.error)
-        return RecLoss(scored.loss, view.q_values, stats)
+        return scored.loss, self._stats(view.is_hidden, view.candidates, truth, scored.error)
+
+    def _view_loss(self, update: Update, view: _HiddenView) -> torch.Tensor:
+        """The loss ``view.loss`` of the agent's values of the hidden view."""
+        counts, q_values = update.packing.counts, view.q_values
+        if q_values is None or not q_values.requires_grad:
+            q_values, _ = self.agent.sequence(view.inputs, counts)
+        if self.config.view.loss == "td":
+            return update.hidden_view_loss(q_values)
+        full = update.inputs
+        if update.truth is not None:
+            full = torch.cat([update.truth, self._split(full)[1]], dim=-1)
+        assert self.teacher is not None
+        with torch.no_grad():
+            q_full, _ = self.teacher.sequence(full, counts)
+        is_available = update.packing.pack(update.batch["avail_actions"]) > 0
+        return distillation_loss(q_values, q_full, is_available)
 
     @torch.no_grad()
     def look(self, update: Update) -> Look:
@@ -160,7 +173,7 @@ class Reconstruction(Trainer):
         hidden_view = torch.cat([tokens.hide(obs, is_hidden, self.layout), rest], dim=-1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.autoencoder.detach_trunk):
             encoded = self.autoencoder.encode(hidden_view, packing.counts, self.agent.sequence)
-        return _HiddenView(is_visible, is_visible & self.is_hideable, is_hidden, *encoded)
+        return _HiddenView(is_visible, is_visible & self.is_hideable, is_hidden, hidden_view, *encoded)
 
     def _truth(
         self,
@@ -231,9 +244,9 @@ class Reconstruction(Trainer):
             stats["rec_error_unseen"] = (error * is_unseen).sum() / is_unseen.sum().clamp(min=1)
         return stats
 
-    def step(self, rec: torch.Tensor, aug: torch.Tensor | None, t_env: int) -> torch.Tensor:
-        """Step the autoencoder, and add the gradients of λ_rec · ``rec`` and λ_aug · ``aug`` to the agent's;
-        returns the norm of the former.
+    def step(self, rec: torch.Tensor, of_view: torch.Tensor | None, t_env: int) -> torch.Tensor:
+        """Step the autoencoder, and add the gradients of λ_rec · ``rec`` and λ_view · ``of_view`` to the
+        agent's; returns the norm of the former.
 
         The agent's gradients from the TD loss are there already, clipped: they are what they would be without
         an autoencoder. Until ``warmup`` environment steps the reconstruction trains the decoder only;
@@ -252,7 +265,7 @@ class Reconstruction(Trainer):
         norms = rec.new_zeros(())
         if rec.requires_grad:  # something was scored
             wanted = own + shared if is_shared else own
-            is_last = aug is None
+            is_last = of_view is None
             gradients = torch.autograd.grad(rec, wanted, retain_graph=not is_last, allow_unused=True)
             for parameter, gradient in zip(own, gradients, strict=False):
                 parameter.grad = gradient
@@ -262,8 +275,8 @@ class Reconstruction(Trainer):
                 norms = own_norm
             if is_shared:
                 norms = self._share(shared, gradients[len(own) :], self.config.autoencoder.weight)
-        if aug is not None:
-            gradients = torch.autograd.grad(aug, shared, allow_unused=True)
+        if of_view is not None:
+            gradients = torch.autograd.grad(of_view, shared, allow_unused=True)
             _add_clipped(shared, gradients, self.config.view.weight, self.max_norm)
         return norms
 

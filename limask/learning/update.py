@@ -65,10 +65,9 @@ class Update(ABC):
             LimaskError: it is not finite.
         """
 
-    def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor | None:
-        """TD loss of Q-values (M, N, A) of the hidden view towards the full view's targets; None where the
-        learner's loss is the host's own."""
-        return None
+    @abstractmethod
+    def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor:
+        """TD loss of Q-values (M, N, A) of the hidden view towards the full view's targets."""
 
     def hints(self, names: frozenset[Signal]) -> Hints:
         """The signals of these names."""

@@ -221,6 +221,10 @@ class HostUpdate(Update):
         )
         return self.packing.unpack(gradients)
 
+    def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor:
+        """See ``Update.hidden_view_loss``; ``check_options`` allows none."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def _local_errors(self) -> torch.Tensor:
         """Size of each agent's own TD error: (P, N)."""
