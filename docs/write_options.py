@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from limask.config import RENAMED, LimConfig, expected, fields
-from limask.experiments.nested import flat
+from limask.config.nested import flat
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHMS = ROOT / "config/algs"

@@ -29,6 +29,9 @@ class DivergedError(LimaskError):
 #: results that says what was not finite, and when.
 DIVERGED_STATUS, DIVERGED_FILE = 3, "diverged.txt"
 
+#: File among the results of a run that made no SGD step, which says so.
+UNTRAINED_FILE = "untrained.txt"
+
 
 def nearest(name: object, known: Iterable[str]) -> str:
     """Words that point to the nearest of the ``known`` names, or none."""

@@ -34,7 +34,32 @@ def replay_bytes(env_info: dict[str, int], buffer_size: int) -> int:
     return steps * (n_agents * per_agent + per_step)
 
 
-def check_replay(env_info: dict[str, int], buffer_size: int, device: str) -> str:
+def check_sampling(batch_size: int, buffer_size: int, batch_size_run: int, t_max: int) -> None:
+    """Refuse a run in which the replay buffer never holds a batch: it would end without having learned.
+
+    Args:
+        batch_size: episodes that a sample takes.
+        buffer_size: episodes that the replay buffer holds.
+        batch_size_run: episodes that are played at a time.
+        t_max: environment steps, of which an episode takes at least one.
+
+    Raises:
+        LimaskError: names both options and what to set.
+    """
+    if buffer_size < batch_size:
+        raise LimaskError(
+            f"buffer_size={buffer_size} with batch_size={batch_size}: the replay buffer would never hold a "
+            f"batch, and nothing would be learned; set buffer_size to at least {batch_size}, or lower "
+            "batch_size"
+        )
+    if t_max + batch_size_run < batch_size:
+        raise LimaskError(
+            f"t_max={t_max} with batch_size={batch_size}: the run would end before there are as many "
+            "episodes, and nothing would be learned; raise t_max, or lower batch_size"
+        )
+
+
+def check_replay(env_info: dict[str, int], buffer_size: int, device: str, batch_size: int = 1) -> str:
     """A line that says how large the replay buffer will be.
 
     Raises:
@@ -45,10 +70,11 @@ def check_replay(env_info: dict[str, int], buffer_size: int, device: str) -> str
     if limit is None or needed <= limit:
         return line
     who, other = ("this process", "") if device == "cpu" else ("the GPU", ", or buffer_cpu_only=True")
-    raise LimaskError(
-        f"{line}, and {who} has {limit / GIB:.2f} GiB of memory; "
-        f"set buffer_size to at most {buffer_size * limit // needed}{other}"
-    )
+    fits = buffer_size * limit // needed
+    advice = f"set buffer_size to at most {fits}"
+    if fits < batch_size:  # such a buffer would never hold a batch
+        advice += f", and batch_size={batch_size} to no more than that"
+    raise LimaskError(f"{line}, and {who} has {limit / GIB:.2f} GiB of memory; {advice}{other}")
 
 
 def memory_limit(device: str) -> int | None:

@@ -65,6 +65,7 @@ class Args(Protocol):
     seed: int
     standardise_returns: bool
     standardise_rewards: bool
+    t_max: int
     test_nepisode: int
     use_cuda: bool
 

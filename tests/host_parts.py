@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from limask import compat, resources
-from limask.experiments.nested import merged
+from limask.config.nested import merged
 from limask.hosts import Host, PymarlzooplusHost, host_of
 from limask.masking import MaskView
 

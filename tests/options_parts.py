@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limask.config import LimConfig
-from limask.experiments.nested import merged
+from limask.config.nested import merged
 
 #: The plainest autoencoder: it reconstructs, beside the agent and from the start, what the agent was shown.
 PLAIN: dict[str, Any] = {

@@ -32,7 +32,8 @@ from limask.experiments.launch.run import campaign_status, run_campaign
 from limask.experiments.storage import files
 
 #: Arguments: the folder for results, the arm, and a folder of notes that outlives the run. An arm does what
-#: its name says: learn, crash, crash_once, diverge, full (disk), silent (no test), slow (until told to end).
+#: its name says: learn, crash, crash_once, diverge, untrained, full (disk), silent (no test), slow (until
+#: told to end).
 CHILD = """
 import json, os, sys, time
 results, arm, notes = sys.argv[1:]
@@ -53,6 +54,8 @@ tests = {"steps": [0, 500, 1000], "values": [0.0, 0.5, 1 / 3]}
 returns = {"steps": [0, 500], "values": [1.0, 2.5]}
 metrics = {} if arm == "silent" else {"test_battle_won_mean": tests, "test_return_mean": returns}
 json.dump(metrics, open(os.path.join(run, "metrics.json"), "w"))
+if arm == "untrained":
+    open(os.path.join(results, "untrained.txt"), "w").write("made no SGD step: it ended\\n")
 if arm == "diverge":
     open(os.path.join(results, "diverged.txt"), "w").write("any words at all about step 512: and more")
     sys.exit(3)
@@ -324,12 +327,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_results_divergence_retries_and_failures(
     block: Callable[..., Given], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arms = ("learn", "crash_once", "crash", "diverge", "silent")
+    arms = ("learn", "crash_once", "crash", "diverge", "silent", "untrained")
     file, output = write(tmp_path, block(*arms, seeds=[3], max_attempts=2)), tmp_path / "out"
     with pytest.raises(LimaskError) as caught:
         run_campaign(file, output, jobs=2)
     assert str(caught.value).startswith(
-        "2 of 5 runs failed, the first crash/easy/seed_3: exit status 1: ValueError: loss is nan at t_env=1; "
+        "2 of 6 runs failed, the first crash/easy/seed_3: exit status 1: ValueError: loss is nan at t_env=1; "
     )
     said = capsys.readouterr().out
     assert re.search(
@@ -337,7 +340,7 @@ def test_results_divergence_retries_and_failures(
         said,
     )
     assert re.search("diverge/.*: diverged after .*, any words at all about step 512", said)
-    assert counts(output) == {"planned": 5, "done": 3, "running": 0, "failed": 2, "retried": 3}
+    assert counts(output) == {"planned": 6, "done": 4, "running": 0, "failed": 2, "retried": 3}
     assert any(
         "silent/easy/seed_3: failed, ended without a result" in line for line in campaign_status(output)
     )
@@ -349,9 +352,12 @@ def test_results_divergence_retries_and_failures(
         "crash": "failed",
         "diverge": "diverged",
         "silent": "failed",
+        "untrained": "untrained",
     }
+    assert by_arm["untrained"]["left_out"] == "made no SGD step: it ended"
+    assert not [row for row in rows(output / "curves.csv") if row["arm"] == "untrained"]
     assert {arm: row["attempts"] for arm, row in by_arm.items()} == dict(
-        zip(arms, ("1", "2", "2", "1", "2"), strict=True)
+        zip(arms, ("1", "2", "2", "1", "2", "1"), strict=True)
     )
     assert by_arm["crash"]["left_out"] == "exit status 1: ValueError: loss is nan at t_env=1"
     assert "metrics.json is absent, cut off or empty" in by_arm["silent"]["left_out"]
@@ -376,9 +382,9 @@ def test_results_divergence_retries_and_failures(
     assert not list(output.rglob(".*"))
 
     # More attempts are the way to try again; what is done stays done.
-    with pytest.raises(LimaskError, match="2 of 5 runs failed"):
+    with pytest.raises(LimaskError, match="2 of 6 runs failed"):
         run_campaign(write(tmp_path, block(*arms, seeds=[3], max_attempts=3)), output, jobs=2)
-    assert [row["attempts"] for row in rows(output / "runs.csv")] == ["1", "2", "3", "1", "3"]
+    assert [row["attempts"] for row in rows(output / "runs.csv")] == ["1", "2", "3", "1", "3", "1"]
 
 
 #: ``limask campaign`` as a process of its own, with ``child_command`` in place of the host's.

@@ -14,8 +14,8 @@ import yaml
 from limask import faults, layouts, masking, resources
 from limask.autoencoder.options import check_layout, known_layout, read_options
 from limask.config import LAYOUTS, RENAMED, LimConfig, fields, migrated, restored
+from limask.config.nested import flat, merged
 from limask.errors import LimaskError
-from limask.experiments.nested import flat, merged
 
 ALGS = resources.config_dir() / "algs"
 ARMS = ("qmix_fc", "qmix_entity", "qmix_fc_lim", "qmix_entity_lim", "qmix_lim")

@@ -30,7 +30,7 @@ FLOW = [
 
 #: The same inside ``limask.experiments``.
 FLOW_OF_EXPERIMENTS = [
-    ("display", "metrics", "nested", "statistics", "storage"),
+    ("display", "metrics", "statistics", "storage"),
     ("campaign", "hosted"),
     ("bench", "evaluation", "launch", "report"),
 ]

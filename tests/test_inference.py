@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from limask.autoencoder import Truth
+from limask.config.nested import merged
 from limask.errors import LimaskError
-from limask.experiments.nested import merged
 from limask.hosts import Host
 from limask.layouts import tokens
 from limask.layouts.teammates import known_from_teammates

@@ -15,10 +15,10 @@ from run_parts import save_run
 from limask import masking
 from limask.cli import main
 from limask.config import RENAMED
+from limask.config.nested import flat, merged
 from limask.experiments import hosted
 from limask.experiments.evaluation import inspection
 from limask.experiments.evaluation.inspection import DRAWS, Inspection, inspect
-from limask.experiments.nested import flat, merged
 from limask.hosts import Host
 from limask.layouts import tokens
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from limask import masking, resources
 from limask.config import RENAMED, LimConfig, MaskerOptions, migrated
-from limask.experiments.nested import flat
+from limask.config.nested import flat
 from limask.hosts import Host
 from limask.layouts import tokens
 

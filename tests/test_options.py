@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from limask.config import LimConfig, fields
+from limask.config.nested import flat
 from limask.config.schema import option
-from limask.experiments.nested import flat
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = dict(fields(LimConfig))

@@ -27,7 +27,8 @@ class EpsilonGreedy:
         """Q-values (B, N, A) and available actions (B, N, A) → actions (B, N).
 
         With probability ε an agent takes a uniformly random available action, else the one of highest value;
-        ε follows the schedule at ``t_env``, in tests it is ``evaluation_epsilon``.
+        ε follows the schedule at ``t_env``, in tests it is ``evaluation_epsilon``. Action 0 stands for doing
+        nothing where none is available.
         """
         self.epsilon = self.args.evaluation_epsilon if test_mode else self.schedule.eval(t_env)
         explores = torch.rand(agent_inputs.shape[:2], device=agent_inputs.device) < self.epsilon

@@ -95,6 +95,8 @@ def unknown_name(options: type[object], name: str, renamed: Mapping[str, str]) -
     # Among those of its group, where it stands in one: what they have in common makes nothing near.
     peers = {peer.rpartition(".")[2]: peer for peer in known if not group or peer.startswith(f"{group}.")}
     peers |= {} if group else {name: name for name in (known.partition(".")[0] for known in known)}
+    if group and not peers:  # there is no such group
+        peers, inner = {peer: peer for peer in known}, name
     peers = dict(renamed) | peers
     close = difflib.get_close_matches(inner, peers, n=1, cutoff=0.5)
     hint = f"; did you mean 'lim.{peers[close[0]]}'?" if close else ""

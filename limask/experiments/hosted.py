@@ -10,9 +10,9 @@ import torch
 import yaml
 
 from limask import resources
+from limask.config.nested import merged
 from limask.envs.smax import SmaxVector, env_info
 from limask.errors import LimaskError
-from limask.experiments.nested import merged
 from limask.hosts import Host, PymarlzooplusHost
 from limask.install.families import pymarlzooplus_folder
 from limask.protocols import Mac, State

@@ -27,9 +27,10 @@ from limask.envs.vector_runner import VectorRunner
 from limask.envs.worker_runner import WorkerRunner
 from limask.errors import LimaskError
 from limask.faults import read_faults
+from limask.learning.checkpoints import Checkpoints
 from limask.learning.learner import LimLearner
 from limask.learning.wrapped_learner import PREFIX, WrappedLearner
-from limask.memory import check_replay
+from limask.memory import check_replay, check_sampling
 from limask.networks.spec import AgentSpec
 from limask.protocols import Args, Block, EpisodeBatch, Learner, Logger, Runner
 
@@ -50,6 +51,8 @@ class Host(ABC):
     has_metrics: bool = True
     ends_abruptly: str | None = None
     has_individual_rewards: bool = True
+    #: The learner of limask's that the host has built last.
+    learner: Checkpoints | None = None
 
     def module(self, name: str) -> Any:
         """Import one of the host's modules."""
@@ -174,10 +177,12 @@ class Host(ABC):
             options.known_layout(config, args.env, env_args)
             config.n_minibatches(args.batch_size)
             self._check_options(config, args)
+            if not getattr(args, "evaluate", False):
+                check_sampling(args.batch_size, args.buffer_size, args.batch_size_run, args.t_max)
             built = runner(args=args, logger=logger)
             device, info = "cpu" if args.buffer_cpu_only else args.device, built.get_env_info()
             try:
-                line = check_replay(info, args.buffer_size, device)
+                line = check_replay(info, args.buffer_size, device, args.batch_size)
                 layout = options.resolve(config, args.env, env_args, info["obs_shape"])
                 faults = read_faults(config.faults.severities(), layout, info["n_agents"], "lim.faults")
                 if faults is not None:

@@ -12,14 +12,14 @@ from typing import Any
 
 import sacred.observers
 
-from limask import compat, resources
-from limask.config import LimConfig
-from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, DivergedError, LimaskError
+from limask import compat
+from limask.config.nested import merged
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, UNTRAINED_FILE, DivergedError, LimaskError
 from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
+from limask.hosts.options import checked_arguments, configs_of, find_config, read_config
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics
-from limask.install import recognised
-from limask.install.families import PYMARLZOOPLUS, pymarlzooplus_folder
+from limask.install.families import PYMARLZOOPLUS
 
 
 def run_host(
@@ -46,29 +46,37 @@ def run_host(
         SystemExit: the host ended with a status of its own; ``DIVERGED_STATUS`` where training diverged.
     """
     results = results.resolve()
-    _check_option_names(arguments)
     if host == PYMARLZOOPLUS:
-        folder = pymarlzooplus_folder("--host=pymarlzooplus")
-        arguments = _resolve_configs(arguments, folder / "config")
+        configs = configs_of(host, "--host=pymarlzooplus")
+        adapter: Host = PymarlzooplusHost()
+        arguments = _checked(arguments, adapter, configs)
         _redirect_results(results)
-        with _divergence_told(results):
-            _run_pymarlzooplus(arguments, _opened(sinks, results))
+        with _end_told(results, adapter):
+            _run_pymarlzooplus(adapter, arguments, _opened(sinks, results))
     else:
-        source = _source_folder(Path(host))
-        arguments = _resolve_configs(arguments, source / "config")
+        configs = configs_of(host, "--host")
+        source = configs.parent
         _make_compatible(source, with_compat)
+        import_maskers(source.parent)
+        adapter = host_of(source.parent)
+        arguments = _checked(arguments, adapter, configs)
         _redirect_results(results)
         overridden = _with_override(arguments, f"local_results_path={results}")
-        with _divergence_told(results):
-            _run_checkout(source, overridden, _opened(sinks, results))
+        with _end_told(results, adapter):
+            _run_checkout(source, adapter, overridden, _opened(sinks, results))
 
 
 @contextmanager
-def _divergence_told(results: Path) -> Iterator[None]:
-    """End with a status of its own, and write down why: sacred ends with status 1 whatever was raised."""
+def _end_told(results: Path, host: Host) -> Iterator[None]:
+    """Where training diverged, end with a status of its own, and write down why: sacred ends with status 1
+    whatever was raised. Where nothing was learned, say so."""
     try:
         yield
+        _tell_if_untrained(results, host)
     except (SystemExit, DivergedError) as end:
+        if isinstance(end, SystemExit) and not end.code:
+            _tell_if_untrained(results, host)
+            raise
         cause: BaseException | None = end
         while cause is not None and not isinstance(cause, DivergedError):
             cause = cause.__cause__ or cause.__context__
@@ -76,6 +84,19 @@ def _divergence_told(results: Path) -> Iterator[None]:
             raise
         (results / DIVERGED_FILE).write_text(f"{cause}\n", encoding="utf-8")
         raise SystemExit(DIVERGED_STATUS) from end
+
+
+def _tell_if_untrained(results: Path, host: Host) -> None:
+    learner = host.learner
+    if learner is None or learner.n_updates or getattr(learner.args, "evaluate", False):
+        return
+    args = learner.args
+    said = (
+        f"made no SGD step: it ended (t_max={args.t_max}) before batch_size={args.batch_size} episodes were "
+        "played; raise t_max or lower batch_size"
+    )
+    (results / UNTRAINED_FILE).write_text(f"{said}\n", encoding="utf-8")
+    print(f"limask: this run {said}", file=sys.stderr)
 
 
 def _opened(sinks: Sequence[str], results: Path) -> list[Sink]:
@@ -93,16 +114,16 @@ def _make_compatible(source: Path, with_compat: bool) -> None:
         )
 
 
-def _run_pymarlzooplus(arguments: list[str], sinks: list[Sink]) -> None:
-    _enter(PymarlzooplusHost(), sinks)
+def _run_pymarlzooplus(host: Host, arguments: list[str], sinks: list[Sink]) -> None:
+    _enter(host, sinks)
     from pymarlzooplus.main import pymarlzooplus
 
     pymarlzooplus(["pymarlzooplus/main.py", *arguments])
 
 
-def _run_checkout(source: Path, arguments: list[str], sinks: list[Sink]) -> None:
+def _run_checkout(source: Path, host: Host, arguments: list[str], sinks: list[Sink]) -> None:
     sys.path.insert(0, str(source))
-    _enter(host_of(source.parent), sinks)
+    _enter(host, sinks)
     import_maskers(source.parent)
     main = str(source / "main.py")
     sys.argv = [main, *arguments]
@@ -117,44 +138,27 @@ def _enter(host: Host, sinks: list[Sink]) -> None:
         attach(host.logger(), sinks)
 
 
-def _source_folder(checkout: Path) -> Path:
-    try:
-        return recognised(checkout) / "src"
-    except LimaskError as error:
-        raise LimaskError(f"--host: expected pymarlzooplus or a checkout; {error}") from error
-
-
-def _resolve_configs(arguments: list[str], config_root: Path) -> list[str]:
-    """Give the full path of each config that limask has and the host has not."""
-    resolved = []
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        folder = {"--config": "algs", "--env-config": "envs"}.get(name)
-        if folder and value and not os.path.isabs(value):
-            ours = resources.config_dir() / folder / f"{value}.yaml"
-            if not (config_root / folder / f"{value}.yaml").is_file():
-                if not ours.is_file():
-                    known = sorted(
-                        {p.stem for d in (ours.parent, config_root / folder) for p in d.glob("*.yaml")}
-                    )
-                    raise LimaskError(f"{argument}: no such config (known: {', '.join(known)})")
-                argument = f"{name}={ours.with_suffix('')}"
-        resolved.append(argument)
-    for name in ("--config", "--env-config"):
-        if not any(argument.startswith(f"{name}=") for argument in arguments):
+def _checked(arguments: list[str], host: Host, configs: Path) -> list[str]:
+    """The arguments, checked, with the full path of each config that limask has and the host has not."""
+    options, resolved = read_config(configs / "default.yaml"), list(arguments)
+    for flag, kind in (("--env-config", "envs"), ("--config", "algs")):
+        at = [i for i, argument in enumerate(arguments) if argument.startswith(f"{flag}=")]
+        if not at:
             raise LimaskError(
-                f"{name}=… is missing, as in "
+                f"{flag}=… is missing, as in "
                 "`limask run --host pymarlzooplus --config=qmix_lim --env-config=smax`"
             )
-    return resolved
-
-
-def _check_option_names(arguments: list[str]) -> None:
-    """Refuse misspelt and old names of limask's options: sacred would not say what they are called."""
-    for argument in arguments:
-        name, is_set, _ = argument.partition("=")
-        if is_set and name.startswith("lim."):
-            LimConfig.check_name(name.removeprefix("lim."))
+        for i in at:
+            name = arguments[i].partition("=")[2]
+            file = (
+                Path(f"{name}.yaml")
+                if os.path.isabs(name)
+                else find_config(configs, kind, name, arguments[i])
+            )
+            if not file.is_relative_to(configs):
+                resolved[i] = f"{flag}={file.with_suffix('')}"
+            options = merged(options, read_config(file))
+    return checked_arguments(resolved, options, host, configs)
 
 
 def _with_override(arguments: list[str], override: str) -> list[str]:

@@ -175,7 +175,7 @@ def _start(root: Path | None) -> Iterator[Finding]:
 def _memory(env_info: dict[str, int]) -> Finding:
     config = yaml.safe_load((resources.config_dir() / "algs/qmix_lim.yaml").read_text(encoding="utf-8"))
     try:
-        line = memory.check_replay(env_info, config["buffer_size"], "cpu")
+        line = memory.check_replay(env_info, config["buffer_size"], "cpu", config["batch_size"])
     except LimaskError as error:
         return Finding("stop", f"qmix_lim on SMAX 3m: {error}")
     free = memory.free_memory()

@@ -12,7 +12,7 @@ from limask.acting.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import DivergedError, LimaskError
 from limask.learning.trainer import Trainer
-from limask.protocols import State
+from limask.protocols import Args, State
 
 #: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
 _WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False, "rec_latent": False}
@@ -26,13 +26,16 @@ _OPTIONS = {
 class Checkpoints:
     """Mixed in before a host's learner: its files, and ``autoencoder.th`` where the run has an autoencoder.
 
-    ``reconstruction`` trains that autoencoder, or is None; ``checkpoint`` names the last folder written.
+    ``reconstruction`` trains that autoencoder, or is None; ``checkpoint`` names the last folder written;
+    ``n_updates`` counts the SGD steps made.
     """
 
+    args: Args
     agent: LimAgent
     config: LimConfig
     reconstruction: Trainer | None = None
     checkpoint: str = "none written"
+    n_updates: int = 0
 
     def cuda(self) -> None:
         """Move everything to the GPU."""
@@ -59,8 +62,20 @@ class Checkpoints:
             self.reconstruction.load_state_dict(state)
 
 
+def check_clip(args: Args) -> None:
+    """Refuse a clipping that would leave nothing of a gradient, or turn it around.
+
+    Raises:
+        LimaskError: names the option and what is expected.
+    """
+    if not args.grad_norm_clip > 0:
+        raise LimaskError(
+            f"grad_norm_clip={args.grad_norm_clip!r}: expected a norm above 0, to which gradients are clipped"
+        )
+
+
 def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str) -> None:
-    """Stop before ``loss`` spoils the networks.
+    """Stop before ``loss``, or a gradient of that norm, spoils the networks.
 
     Raises:
         DivergedError: it is not finite; the message tells ``where`` in the run, and the last checkpoint.

@@ -21,7 +21,7 @@ from limask.errors import LimaskError
 from limask.faults import BatchSource
 from limask.layouts import tokens
 from limask.learning import signals
-from limask.learning.checkpoints import Checkpoints, check_finite
+from limask.learning.checkpoints import Checkpoints, check_clip, check_finite
 from limask.learning.reconstruction import Look, Reconstruction
 from limask.learning.td_loss import Networks, TdLoss, TdOptions, mix, td_loss
 from limask.learning.team_reconstruction import TeamReconstruction
@@ -63,6 +63,7 @@ class LimLearner(Checkpoints):
             for group in self.optimiser.param_groups:
                 group["fused"] = True  # the same step, but for rounding, in a quarter of the time
         self.agent, self.config = mac.agent, mac.agent.config
+        self.host.learner = self
         self.td_options = TdOptions(
             gamma=args.gamma,
             double_q=args.double_q,
@@ -79,6 +80,7 @@ class LimLearner(Checkpoints):
         Raises:
             LimaskError: names the option and what to set instead.
         """
+        check_clip(args)
         if args.standardise_returns:
             raise LimaskError(
                 "standardise_returns=True with learner=lim_learner: it standardises rewards only; "
@@ -135,10 +137,13 @@ class LimLearner(Checkpoints):
         self.optimiser.zero_grad()
         td.loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(self.params, self.args.grad_norm_clip)
+        # Clipped by a norm that overflowed, gradients are zero, and nothing would ever be learned again.
+        self.check_finite("norm of the TD loss's gradient", grad_norm, t_env)
         stats = self._td_stats(td) | {"grad_norm": grad_norm}
         if self.reconstruction is not None:
             stats |= self.reconstruction.beside(update)
         self.optimiser.step()
+        self.n_updates += 1
         self.host.update_targets(self, episode_num)
         return stats
 

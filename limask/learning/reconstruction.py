@@ -7,6 +7,8 @@ agent's input.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -102,7 +104,7 @@ class Reconstruction(Trainer):
             of_view = self._view_loss(part, view)
             part.check("hidden view's loss", of_view)
             stats["view_loss"] = of_view.detach()
-        grad_norm = self.step(rec, of_view, part.t_env)
+        grad_norm = self.step(rec, of_view, part)
         return stats | {"rec_loss": rec.detach(), "rec_grad_norm": grad_norm}
 
     def masks(self, update: Update) -> torch.Tensor:
@@ -244,46 +246,54 @@ class Reconstruction(Trainer):
             stats["rec_error_unseen"] = (error * is_unseen).sum() / is_unseen.sum().clamp(min=1)
         return stats
 
-    def step(self, rec: torch.Tensor, of_view: torch.Tensor | None, t_env: int) -> torch.Tensor:
+    def step(self, rec: torch.Tensor, of_view: torch.Tensor | None, update: Update) -> torch.Tensor:
         """Step the autoencoder, and add the gradients of λ_rec · ``rec`` and λ_view · ``of_view`` to the
         agent's; returns the norm of the former.
 
         The agent's gradients from the TD loss are there already, clipped: they are what they would be without
         an autoencoder. Until ``warmup`` environment steps the reconstruction trains the decoder only;
         from one with an encoder of its own no gradient ever reaches the agent.
+
+        Raises:
+            LimaskError: a gradient is not finite; the networks are as they were.
         """
         own = list(self.autoencoder.parameters())
         shares_encoder = self.autoencoder.shares_encoder
         is_shared = (
             shares_encoder
             and not self.config.autoencoder.detach_trunk
-            and t_env >= self.config.autoencoder.warmup
+            and update.t_env >= self.config.autoencoder.warmup
         )
         if not shares_encoder:
             rec = self.config.autoencoder.weight * rec
         shared = self.agent.q_parameters()
         norms = rec.new_zeros(())
-        if rec.requires_grad:  # something was scored
+        is_scored = rec.requires_grad
+        if is_scored:
             wanted = own + shared if is_shared else own
             is_last = of_view is None
             gradients = torch.autograd.grad(rec, wanted, retain_graph=not is_last, allow_unused=True)
             for parameter, gradient in zip(own, gradients, strict=False):
                 parameter.grad = gradient
             own_norm = nn.utils.clip_grad_norm_(own, self.max_norm)
-            self.optimiser.step()
+            update.check("norm of the reconstruction loss's gradient", own_norm)
             if not shares_encoder:
                 norms = own_norm
             if is_shared:
-                norms = self._share(shared, gradients[len(own) :], self.config.autoencoder.weight)
+                norms = self._share(shared, gradients[len(own) :], update)
         if of_view is not None:
-            gradients = torch.autograd.grad(of_view, shared, allow_unused=True)
-            _add_clipped(shared, gradients, self.config.view.weight, self.max_norm)
+            of_agent = torch.autograd.grad(of_view, shared, allow_unused=True)
+            weight, name = self.config.view.weight, "norm of the hidden view's gradient"
+            _add_clipped(shared, of_agent, weight, self.max_norm, partial(update.check, name))
+        if is_scored:
+            self.optimiser.step()
         return norms
 
     def _share(
-        self, shared: list[nn.Parameter], gradients: tuple[torch.Tensor | None, ...], weight: float
+        self, shared: list[nn.Parameter], gradients: tuple[torch.Tensor | None, ...], update: Update
     ) -> torch.Tensor:
         """Add the reconstruction's gradients to the agent's; returns their norm."""
+        weight = self.config.autoencoder.weight
         if self.config.autoencoder.balance == "gradient":
             # The reconstruction's gradient becomes the share λ_rec of the TD loss's, over what both train.
             pairs = [
@@ -295,7 +305,8 @@ class Reconstruction(Trainer):
                 return torch.zeros(())
             td, rec = (nn.utils.get_total_norm(list(part)) for part in zip(*pairs, strict=True))
             weight = weight * float(td / rec.clamp(min=1e-12))
-        return _add_clipped(shared, gradients, weight, self.max_norm)
+        check = partial(update.check, "norm of the reconstruction loss's gradient")
+        return _add_clipped(shared, gradients, weight, self.max_norm, check)
 
     def state_dict(self) -> State:
         """See ``Trainer.state_dict``; the autoencoder is kept here too, for it may stand beside the agent."""
@@ -312,13 +323,15 @@ def _add_clipped(
     gradients: tuple[torch.Tensor | None, ...],
     weight: float,
     max_norm: float,
+    check: Callable[[torch.Tensor], None],
 ) -> torch.Tensor:
     """Add weighted gradients, scaled down to a joint norm of at most ``max_norm``; returns their norm before
-    that."""
+    that, with which ``check`` is called before anything is added."""
     used = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
     if not used:
         return torch.zeros(())
     norm = weight * nn.utils.get_total_norm([gradient for _, gradient in used])
+    check(norm)
     scale = weight * (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for parameter, gradient in used:
         if parameter.grad is None:

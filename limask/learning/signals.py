@@ -45,8 +45,12 @@ def best_values(
         q_target: (M, N, A) of the target agent.
         at: ``packing.ends`` are the states that transitions lead to.
         double_q: whether the agent chooses, or the target agent itself.
+
+    An agent to whom no action is available, as some environments have it of the dead, does nothing: its value
+    is that of action 0, which it is said to take.
     """
     is_unavailable = packing.pack(batch["avail_actions"])[at] == 0
+    is_unavailable[..., 0] &= ~is_unavailable.all(dim=2)
     q_best = q_target[at].masked_fill(is_unavailable, _NEVER)
     if not double_q:
         return q_best.max(dim=2).values

@@ -151,6 +151,7 @@ class TeamReconstruction(Trainer):
         self.optimiser.zero_grad()
         (self.config.autoencoder.weight * loss).backward()
         norm = nn.utils.clip_grad_norm_(self.autoencoder.parameters(), self.max_norm)
+        check(norm)
         self.optimiser.step()
         mask_rate = is_hidden.float().mean()
         return {"rec_loss": loss.detach(), "rec_grad_norm": norm, "mask_rate": mask_rate}

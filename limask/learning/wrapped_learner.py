@@ -20,7 +20,7 @@ from limask.autoencoder import Autoencoder, TokenAutoencoder
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.learning import signals
-from limask.learning.checkpoints import Checkpoints, check_finite
+from limask.learning.checkpoints import Checkpoints, check_clip, check_finite
 from limask.learning.reconstruction import Look, Reconstruction
 from limask.learning.update import Update, minibatches
 from limask.masking import Signal
@@ -49,6 +49,7 @@ class WrappedLearner(Checkpoints):
             ``check_options`` refuses.
     """
 
+    host: Any
     # Set by the host's learner.
     args: Args
     mac: Mac
@@ -66,6 +67,7 @@ class WrappedLearner(Checkpoints):
         self.check_options(agent.config, args)
         super().__init__(mac, scheme, logger, args)  # type: ignore[call-arg]
         self.agent, self.config = agent, agent.config
+        self.host.learner = self
         #: The batch being trained on and its environment steps, inside the host's ``train``.
         self._now: tuple[Any, int] | None = None
         self._stats: dict[str, torch.Tensor] = {}
@@ -83,6 +85,7 @@ class WrappedLearner(Checkpoints):
         Raises:
             LimaskError: names the option and what to set instead.
         """
+        check_clip(args)
         learner = f"learner={args.learner!r}"
         able = [name for name, kind in autoencoder.REGISTRY.items() if kind is None or _stands_beside(kind)]
         if config.autoencoder.name not in able:
@@ -147,9 +150,11 @@ class WrappedLearner(Checkpoints):
         n_parts = self.config.n_minibatches(batch.batch_size)
         returned = None
         for part in minibatches(batch, n_parts):
+            self._check_actions(part)
             self._now = (part, t_env)
             try:
                 returned = super().train(part, t_env, episode_num, *args, **kwargs)  # type: ignore[misc]
+                self.n_updates += 1
             finally:
                 self._now = None
         if n_parts > 1 and returned is not None:
@@ -161,6 +166,20 @@ class WrappedLearner(Checkpoints):
             for key, value in self._stats.items():
                 self.logger.log_stat(key, value.item(), t_env)
         return returned
+
+    def _check_actions(self, batch: EpisodeBatch) -> None:
+        """Refuse what the host's own loss would value by a sentinel, some −10 million.
+
+        Raises:
+            LimaskError: an agent has no available action at a time step.
+        """
+        has_none = (batch["avail_actions"] == 0).all(dim=-1).any(dim=-1) & (batch["filled"].squeeze(-1) > 0)
+        if bool(has_none.any()):
+            raise LimaskError(
+                f"learner={self.args.learner!r}: env={self.args.env!r} has time steps at which an agent has "
+                "no available action, and this loss, the host's own, would value them by a sentinel; make "
+                "action 0 available to agents that can do nothing, or use learner=lim_learner"
+            )
 
     def look(self, batch: EpisodeBatch, t_env: int) -> Look:
         """See ``LimLearner.look``.
@@ -175,9 +194,16 @@ class WrappedLearner(Checkpoints):
         return self.reconstruction.look(HostUpdate(self, batch, t_env))
 
     def _add_reconstruction(self, *_: Any) -> None:
-        """Add the reconstruction's gradient to the host's."""
+        """Add the reconstruction's gradient to the host's.
+
+        Raises:
+            LimaskError: either is not finite; the agent is as it was before that step.
+        """
         if self._now is not None and self.reconstruction is not None:
-            self._stats = self.reconstruction.beside(HostUpdate(self, *self._now))
+            update = HostUpdate(self, *self._now)
+            found = [p.grad for p in self.agent.parameters() if p.grad is not None]
+            update.check("norm of the host's gradient", torch.nn.utils.get_total_norm(found))
+            self._stats = self.reconstruction.beside(update)
 
 
 class HostUpdate(Update):

@@ -78,7 +78,7 @@ def tests_that_count(state: RunState) -> tuple[list[Test], str]:
     """Tests of a run that has a result, or none and why they are left out."""
     if state.attempt is None or state.state == "waiting":
         return [], "not finished yet"
-    if state.state != "done":
+    if state.state != "done" or (state.outcome and state.outcome.result == "untrained"):
         return [], state.outcome.reason if state.outcome else "still running"
     try:
         return read_tests(state.attempt), ""

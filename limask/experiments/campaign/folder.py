@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from limask.config.nested import flat
 from limask.errors import LimaskError
 from limask.experiments.campaign.plan import Campaign, Run
-from limask.experiments.nested import flat
 from limask.experiments.storage.files import read_json, write_json
 from limask.experiments.storage.locks import is_locked, lock, locked
 from limask.experiments.storage.sacred_files import latest_run
@@ -37,13 +37,19 @@ LOCK_SECONDS = 3.0
 _CAMPAIGN, _LOCK = "campaign.json", "lock"
 _DONE, _FAILED, _INTERRUPTED = "DONE", "FAILED", "INTERRUPTED"
 #: Result → name of the marker.
-_MARKERS = {"finished": _DONE, "diverged": _DONE, "failed": _FAILED, "interrupted": _INTERRUPTED}
+_MARKERS = {
+    "finished": _DONE,
+    "diverged": _DONE,
+    "untrained": _DONE,
+    "failed": _FAILED,
+    "interrupted": _INTERRUPTED,
+}
 
 
 class Outcome(NamedTuple):
     """How an attempt ended: ``reason`` says why it is not ``finished``, ``seconds`` are wall-clock time."""
 
-    result: Literal["finished", "diverged", "failed", "interrupted"]
+    result: Literal["finished", "diverged", "untrained", "failed", "interrupted"]
     seconds: float
     reason: str = ""
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from limask import resources
+from limask.config.nested import flat
 from limask.errors import LimaskError, nearest
 from limask.experiments.campaign import values
 from limask.experiments.campaign.values import Options
-from limask.experiments.nested import flat
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import State

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 
 from limask.config import restored
+from limask.config.nested import merged
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.hosted import Shape
-from limask.experiments.nested import merged
 from limask.experiments.storage.files import read_json
 from limask.hosts import Host
 from limask.install.families import PYMARLZOOPLUS
@@ -145,8 +145,8 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
     }
     greedy = {"evaluation_epsilon": 0.0, "test_greedy": True}
     cpu = {"device": "cpu", "device_cnn_modules": "cpu", "use_cuda": False}
-    # There is no replay buffer here that could be too large.
-    given = {"buffer_size": 1, **sizes, **greedy, **cpu, **overrides}
+    # There is no replay buffer here that could be too large, and it has to hold a batch.
+    given = {"buffer_size": run.config["batch_size"], **sizes, **greedy, **cpu, **overrides}
     given["env_args"] = {**overrides.get("env_args", {}), "map_name": shape.name}
     if "lim" in run.config:
         # Compiling takes longer than most evaluations.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, LimaskError
+from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, UNTRAINED_FILE, LimaskError
 from limask.experiments.campaign.collect import read_tests
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, Outcome
 from limask.experiments.campaign.plan import Run
@@ -67,6 +67,9 @@ class AttemptJob(Job):
                 read_tests(self.attempt)
             except LimaskError as error:
                 return Outcome("failed", self.seconds, f"ended without a result: {error}")
+            file = self.attempt.results / UNTRAINED_FILE
+            if file.is_file():
+                return Outcome("untrained", self.seconds, file.read_text(encoding="utf-8").strip())
             return Outcome("finished", self.seconds)
         if self.status == DIVERGED_STATUS:
             return Outcome("diverged", self.seconds, self._what_diverged())

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from limask.config.nested import flat
 from limask.errors import LimaskError
 from limask.experiments.campaign.collect import tests_that_count
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, RunState
 from limask.experiments.campaign.plan import Campaign
-from limask.experiments.nested import flat
 from limask.experiments.report.data import Report, Result, RunRecord
 from limask.experiments.report.numbers import numbers, score, tasks
 from limask.experiments.storage.files import read_json

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from limask.config.nested import flat
 from limask.experiments.display import clock, percent
-from limask.experiments.nested import flat
 from limask.experiments.report.data import Cell, Estimate, Report, RunRecord
 from limask.protocols import Block
 

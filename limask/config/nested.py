@@ -15,9 +15,23 @@ def flat(options: Block, prefix: str = "") -> State:
     return leaves
 
 
+def nested(options: Block) -> State:
+    """Inverse of ``flat``."""
+    blocks: State = {}
+    for name, value in options.items():
+        *path, key = name.split(".")
+        block = blocks
+        for part in path:
+            block = block.setdefault(part, {})
+        block[key] = value
+    return blocks
+
+
 def merged(base: Block, update: Block) -> State:
     """``update`` laid over ``base``, block by block, as the hosts do; both stay as they are."""
     both = dict(base)
     for key, value in update.items():
-        both[key] = merged(both.get(key) or {}, value) if isinstance(value, Mapping) else value
+        own = both.get(key)
+        is_block = isinstance(value, Mapping)
+        both[key] = merged(own if isinstance(own, Mapping) else {}, value) if is_block else value
     return both
