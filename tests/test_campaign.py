@@ -520,6 +520,10 @@ def test_damaged_files(block: Callable[..., Given], tmp_path: Path) -> None:
         metrics.read_text()[:-9]: "cut off",
         '{"test_return_mean": {"steps": null, "values": []}}': "damaged",
         '{"loss": {"steps": [1], "values": [1]}}': "no test was logged",
+        metrics.read_text().replace("0.5,", "5,", 1): "a win rate of 5.0 at step 500",
+        metrics.read_text().replace("0.5,", "NaN,", 1): "a win rate of nan at step 500",
+        metrics.read_text().replace("0.5,", '"x",', 1): "a win rate of nan at step 500",
+        metrics.read_text().replace("2.5", "Infinity", 1): "a return of inf at step 500",
     }.items():
         metrics.write_text(text)
         run_campaign(file, output, jobs=2)
@@ -530,11 +534,22 @@ def test_damaged_files(block: Callable[..., Given], tmp_path: Path) -> None:
         folder = CampaignFolder.existing(output)
         read_tests(folder.attempts(folder.campaign.runs()[0])[0])
 
-    (runs / "seed_1/attempt_1/DONE").write_text('{"result"')
-    with pytest.raises(
-        LimaskError, match="DONE is damaged .*; delete .*attempt_1 to have that run made again"
+    whole = {"result": "finished", "seconds": 3.5, "reason": ""}
+    for text in (
+        '{"result"',
+        json.dumps(whole | {"result": "failed"}),  # that is another marker's
+        json.dumps(whole | {"result": ["finished"]}),
+        json.dumps(whole | {"seconds": "long"}),
+        json.dumps(whole | {"seconds": float("inf")}),
+        json.dumps(whole | {"reason": None}),
+        json.dumps(whole | {"more": 1}),
+        json.dumps({"result": "finished"}),
     ):
-        campaign_status(output)
+        (runs / "seed_1/attempt_1/DONE").write_text(text)
+        with pytest.raises(
+            LimaskError, match="DONE is damaged .*; delete .*attempt_1 to have that run made again"
+        ):
+            campaign_status(output)
     (output / "campaign.json").write_text("[]")
     with pytest.raises(LimaskError, match=r"campaign.json is damaged \(not a JSON object\)"):
         run_campaign(file, output, jobs=2)
@@ -547,7 +562,7 @@ def test_full_disk(block: Callable[..., Given], tmp_path: Path, monkeypatch: pyt
 
     def fail_on_the_second_marker(descriptor: int) -> None:
         nonlocal n_done
-        n_done += Path(f"/dev/fd/{descriptor}").resolve().name == ".DONE.tmp"
+        n_done += Path(f"/dev/fd/{descriptor}").resolve().name.startswith(".DONE.")
         if n_done == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)

@@ -422,9 +422,20 @@ def test_folders_that_hold_no_trained_run(host: Host, tmp_path: Path) -> None:
     assert trained.read_run(tmp_path).name == "a/b/seed_1"
     save_run(host, tmp_path / "results/sacred/qmix_entity/3m/2", "qmix_entity", steps=20_000)
     fails(tmp_path, "holds 2 runs")
-    (run / "models/1000/agent.th").write_bytes(b"cut off")
-    with pytest.raises(LimaskError, match="agent.th is damaged"):
-        trained.freeze(host, trained.read_run(run), None, env_args={"seed": SEED})
+    weights = torch.load(run / "models/1000/agent.th", weights_only=True)
+    spoiled = {name: part * torch.nan if "fc2" in name else part for name, part in weights.items()}
+    for written, words in (
+        ([1, 2], "agent.th is damaged .it holds no weights by name, but list"),
+        ({"fc1": "text"}, "agent.th is damaged"),
+        (spoiled, "agent.th: fc2.* is not finite: use an earlier checkpoint"),
+        (None, "agent.th is damaged"),
+    ):
+        if written is None:
+            (run / "models/1000/agent.th").write_bytes(b"cut off")
+        else:
+            torch.save(written, run / "models/1000/agent.th")
+        with pytest.raises(LimaskError, match=words):
+            trained.freeze(host, trained.read_run(run), None, env_args={"seed": SEED})
     (run / "models/1000/agent.th").unlink()
     fails(run, "no checkpoint: train with save_model=True save_model_interval")
 

@@ -125,3 +125,8 @@ def test_hosts_that_leave_metrics_empty_have_them_filled(logger: type) -> None:
     log.log_stat("loss", torch.tensor(0.5), 100)
     assert told == [("loss", 0.5, 100)]
     assert log.stats == [("loss", torch.tensor(0.5), 100, True)]
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    names = [sinks.new_folder(tmp_path / "tensorboard", "qmix_3m_seed0_now").name for _ in range(3)]
+    assert names == ["qmix_3m_seed0_now", "qmix_3m_seed0_now_2", "qmix_3m_seed0_now_3"]

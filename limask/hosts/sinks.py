@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import datetime
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +38,25 @@ class TensorboardSink(Sink):
         # Imported where used: it takes seconds.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(self._root / name))
+        self._writer = SummaryWriter(str(new_folder(self._root, name)))
         self._writer.add_text("config", "\n".join(f"    {key}: {config[key]}" for key in sorted(config)))
 
     def write(self, key: str, value: float, step: int) -> None:
         """See ``Sink``; on disk at once, for some hosts leave without closing anything."""
         self._writer.add_scalar(key, value, step)
         self._writer.flush()
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """A folder of nobody else's: ``name`` below ``root``, or that with a number where a run that started in
+    the same second has it."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = root / (name if number == 1 else f"{name}_{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
 
 
 class WandbSink(Sink):

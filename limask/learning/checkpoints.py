@@ -94,6 +94,28 @@ def _write(path: str, state: State) -> None:
     os.replace(temporary, os.path.join(path, "autoencoder.th"))
 
 
+def read_weights(path: str | os.PathLike[str], device: torch.device | str) -> dict[str, torch.Tensor]:
+    """A network's weights by name.
+
+    Raises:
+        LimaskError: the file is damaged, or a weight is not finite.
+    """
+    try:
+        weights = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises whatever its reader does on a damaged file
+        raise LimaskError(f"{path} is damaged ({error}): use another checkpoint") from error
+    is_table = isinstance(weights, dict) and all(isinstance(part, torch.Tensor) for part in weights.values())
+    if not is_table:
+        raise LimaskError(
+            f"{path} is damaged (it holds no weights by name, but {type(weights).__name__}): use another "
+            "checkpoint"
+        )
+    for name, part in weights.items():
+        if not bool(part.isfinite().all()):
+            raise LimaskError(f"{path}: {name} is not finite: use an earlier checkpoint")
+    return dict(weights)
+
+
 def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     """The state of the autoencoder in a checkpoint for the run of ``agent``, empty where it has none.
 
@@ -105,7 +127,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     file = os.path.join(path, "autoencoder.th")
     state: State = {}
     if os.path.exists(file):
-        state = torch.load(file, map_location=device)
+        state = torch.load(file, map_location=device, weights_only=True)
         _check_options(path, _WRITTEN | state, config)
     elif autoencoder.REGISTRY[config.autoencoder.name] is not None:
         raise LimaskError(
@@ -113,7 +135,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
             "lim.autoencoder.name=none; load it with lim.autoencoder.name=none lim.masker.name=none "
             "lim.autoencoder.weight=0"
         )
-    _check_agent(path, torch.load(os.path.join(path, "agent.th"), map_location=device), agent)
+    _check_agent(path, read_weights(os.path.join(path, "agent.th"), device), agent)
     return state
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,11 @@ def read_tests(attempt: Attempt) -> list[Test]:
     )
     if not won and not returned:
         raise LimaskError("no test was logged")
+    for name, curve, high in (("win rate", won, 1.0), ("return", returned, math.inf)):
+        for steps, value in curve.items():
+            is_share = high == math.inf or 0 <= value <= high
+            if not (math.isfinite(steps) and math.isfinite(value) and is_share):
+                raise LimaskError(f"metrics.json is damaged: a {name} of {value} at step {steps}")
     return [
         Test(steps, won.get(steps), returned.get(steps)) for steps in sorted(won.keys() | returned.keys())
     ]

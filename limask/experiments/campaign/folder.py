@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -124,9 +125,23 @@ class Attempt:
         """
         marker = self.folder / (_DONE if self.is_done else _FAILED)
         try:
-            return Outcome(**read_json(marker))
-        except (LimaskError, TypeError) as error:
+            return _outcome(read_json(marker), marker)
+        except LimaskError as error:
             raise LimaskError(f"{error}; delete {self.folder} to have that run made again") from error
+
+
+def _outcome(block: State, marker: Path) -> Outcome:
+    """What a marker says.
+
+    Raises:
+        LimaskError: it is none of ours.
+    """
+    result, seconds, reason = (block.get(name) for name in Outcome._fields)
+    is_time = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < math.inf
+    is_ours = _MARKERS.get(result) == marker.name if isinstance(result, str) else False
+    if not (is_ours and is_time and isinstance(reason, str) and block.keys() == set(Outcome._fields)):
+        raise LimaskError(f"{marker} is damaged (expected the result, seconds and reason of an attempt)")
+    return Outcome(**block)
 
 
 class RunState(NamedTuple):

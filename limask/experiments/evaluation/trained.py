@@ -16,6 +16,7 @@ from limask.experiments.hosted import Shape
 from limask.experiments.storage.files import read_json
 from limask.hosts import Host
 from limask.install.families import PYMARLZOOPLUS
+from limask.learning.checkpoints import read_weights
 from limask.networks.entity_trunk import EntityTrunk
 from limask.protocols import Mac, State
 
@@ -153,11 +154,7 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
         given["lim"] = {**overrides.get("lim", {}), "compile": False}
     args = SimpleNamespace(**merged(run.config, given))
     _, mac, learner = hosted.arm(host, args, shape)
-    path = run.checkpoint / "agent.th"
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its reader does on a damaged file
-        raise LimaskError(f"{path} is damaged ({error}): evaluate another run") from error
+    weights = read_weights(run.checkpoint / "agent.th", "cpu")
     weights, note = _fitted(weights, mac.agent, run, shape)
     mac.agent.load_state_dict(weights)
     return Frozen(run, args, shape, mac, learner, note)

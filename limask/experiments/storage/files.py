@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ def replace(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: no room, or no permission; ``path`` is as it was, and nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # A name that nobody can have planted a link under, and made by nobody else.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         write(temporary)
         _sync(temporary)
