@@ -307,6 +307,21 @@ def test_checkpoint_of_another_size_is_refused(host: Host, tmp_path: Path) -> No
     assert_refused(make_learner(host), tmp_path, "hidden_dim=64")
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"mixer": "vdn"}, "for the mixer's"),
+        ({"mixer": None}, "has no mixer.th: its agents learned without one, and this run has QMixer"),
+        ({"mixing_embed_dim": 16}, "(QMixer): give it the checkpoint's mixer and map"),
+    ],
+)
+def test_checkpoint_of_another_mixer_is_refused(
+    host: Host, written: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    make_learner(host, **written).save_models(str(tmp_path))
+    assert_refused(make_learner(host), tmp_path, words)
+
+
 def assert_refused(learner: Any, path: Path, words: str) -> None:
     """With these words on one line, and nothing has changed."""
     before = [parameter.clone() for parameter in learner.params]

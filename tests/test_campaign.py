@@ -206,7 +206,7 @@ def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
         ),
         ({"arms": {"x": {"cnfig": "qmix"}}}, "'cnfig' is no key of arms.x; did you mean 'config'?"),
         ({"arms": {}}, "arms is {}: expected at least one block"),
-        ({"arms": {"a/b": {"config": "qmix"}}}, "'a/b' is no name: expected letters"),
+        ({"arms": {"a/b": {"config": "qmix"}}}, "'a/b' is no name: expected at most 100 letters"),
         (
             {"environments": {"e": {"env_config": "fqke"}}},
             "environments.e.env_config is 'fqke': no such config",

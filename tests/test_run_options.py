@@ -39,6 +39,13 @@ REFUSED = [
     (["grad_norm_clip=0"], ("grad_norm_clip=0: expected a number, above 0",)),
     (["buffer_size=100"], ("buffer_size=100 with batch_size=256", "set buffer_size to at least 256")),
     (["t_max=200"], ("t_max=200 with batch_size=256", "raise t_max, or lower batch_size")),
+    (["runner=vectr"], ("runner='vectr' is none of this host's", "did you mean 'vector'?")),
+    (["learner=lim_lerner"], ("learner='lim_lerner'", "did you mean 'lim_learner'?")),
+    (["runner=episode"], ("runner='episode' with batch_size_run=8", "set batch_size_run=1")),
+    (["checkpoint_path=nowhere"], ("checkpoint_path='nowhere': no such folder",)),
+    (["checkpoint_path=/"], ("checkpoint_path='/' holds no checkpoint",)),
+    (["evaluate=True"], ("evaluate=True without checkpoint_path",)),
+    (["save_replay=true"], ("save_replay=True with env='smax'",)),
     (["lim.minibatches=300"], ("lim.minibatches=300 with batch_size=256",)),
 ]
 
@@ -70,6 +77,13 @@ def test_configs_that_are_not_there(tmp_path: Path, arguments: list[str], words:
         run_host("pymarlzooplus", arguments, tmp_path / "results")
     assert all(word in str(caught.value) for word in words)
     assert not (tmp_path / "results").exists()
+
+
+def test_results_cannot_go_into_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(LimaskError, match=r"--results=.*file is a file: expected a folder"):
+        run_host("pymarlzooplus", [*CONFIGS, "t_max=1000"], tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def checked(*options: str) -> list[str]:

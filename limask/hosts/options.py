@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,15 @@ BOUNDS = {
     **dict.fromkeys(("gamma", "epsilon_start", "epsilon_finish", "evaluation_epsilon"), _SHARE),
     **dict.fromkeys(("lr", "grad_norm_clip", "target_update_interval_or_tau"), _POSITIVE),
     "seed": Bounds(0, 2**32 - 1, is_whole=True),
+}
+
+#: Options that name something in a registry, the host's module that holds it, and what limask adds there.
+_REGISTRIES = {
+    "runner": ("runners/__init__.py", ("vector",)),
+    "learner": ("learners/__init__.py", ("lim_learner",)),
+    "mac": ("controllers/__init__.py", ("lim_mac",)),
+    "agent": ("modules/agents/__init__.py", ("lim",)),
+    "action_selector": ("components/action_selectors.py", ("lim_epsilon_greedy",)),
 }
 
 #: Options that every sacred experiment has.
@@ -186,9 +196,11 @@ def check_run(options: Block, host: Host, configs: Path, where: str = "") -> Non
     """Check what belongs together in all of a run's options, as far as it is known before it starts.
 
     Raises:
-        LimaskError: the replay buffer never holds a batch, or the ``lim:`` block does not go with the
-            environment.
+        LimaskError: a registered name is misspelt, options do not go together, there is no such checkpoint,
+            the replay buffer never holds a batch, or the ``lim:`` block does not go with the environment.
     """
+    _told(where, _check_registered, options, configs)
+    _told(where, _check_together, options)
     if not options.get("evaluate"):
         sizes = (options.get(name) for name in ("batch_size", "buffer_size", "batch_size_run", "t_max"))
         numbers = [size for size in sizes if isinstance(size, int)]
@@ -196,6 +208,47 @@ def check_run(options: Block, host: Host, configs: Path, where: str = "") -> Non
             _told(where, check_sampling, *numbers)
     if "lim" in options:
         _told(where, _check_lim, options, host, configs)
+
+
+def _check_registered(options: Block, configs: Path) -> None:
+    """Names may be registered in ways that no file tells: refused is only what is near to a known one."""
+    for option, (file, ours) in _REGISTRIES.items():
+        value = options.get(option)
+        try:
+            text = (configs.parent / file).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        known = {*re.findall(r"REGISTRY\[[\"'](\w+)[\"']\]", text), *ours}
+        known |= {f"lim_{name}" for name in known if option == "learner"}
+        if isinstance(value, str) and value not in known and (hint := nearest(value, known)):
+            raise LimaskError(f"{option}={value!r} is none of this host's{hint}")
+
+
+def _check_together(options: Block) -> None:
+    runner, beside = options.get("runner"), options.get("batch_size_run")
+    if runner == "episode" and isinstance(beside, int) and beside > 1:
+        raise LimaskError(
+            f"runner='episode' with batch_size_run={beside}: it plays one episode at a time; set "
+            "batch_size_run=1, or runner=vector"
+        )
+    path, is_evaluation = options.get("checkpoint_path"), options.get("evaluate")
+    if path and not Path(path).is_dir():
+        raise LimaskError(
+            f"checkpoint_path={path!r}: no such folder; expected one of a run's models, which holds a folder "
+            "for each checkpoint, named by its environment steps"
+        )
+    if path and not any(folder.name.isdecimal() and folder.is_dir() for folder in Path(path).iterdir()):
+        raise LimaskError(
+            f"checkpoint_path={path!r} holds no checkpoint: expected a folder for each, named by its "
+            "environment steps"
+        )
+    if is_evaluation and not path:
+        raise LimaskError(
+            "evaluate=True without checkpoint_path: agents that have learned nothing would play; set "
+            "checkpoint_path to the models of a run"
+        )
+    if options.get("save_replay") and options.get("env") == "smax":
+        raise LimaskError("save_replay=True with env='smax', which saves no replays; set save_replay=False")
 
 
 def _check_lim(options: Block, host: Host, configs: Path) -> None:

@@ -46,6 +46,8 @@ def run_host(
         SystemExit: the host ended with a status of its own; ``DIVERGED_STATUS`` where training diverged.
     """
     results = results.resolve()
+    if results.exists() and not results.is_dir():
+        raise LimaskError(f"--results={results} is a file: expected a folder, or none yet")
     if host == PYMARLZOOPLUS:
         configs = configs_of(host, "--host=pymarlzooplus")
         adapter: Host = PymarlzooplusHost()

@@ -57,6 +57,7 @@ class Checkpoints:
             LimaskError: see ``_read``; nothing has been loaded.
         """
         state = _read(path, self.agent)
+        _check_mixer(path, getattr(self, "mixer", None))
         super().load_models(path)  # type: ignore[misc]
         if self.reconstruction is not None:
             self.reconstruction.load_state_dict(state)
@@ -156,6 +157,34 @@ def _check_options(path: str, written: State, config: LimConfig) -> None:
             )
 
 
+def _check_mixer(path: str, mixer: torch.nn.Module | None) -> None:
+    """Refuse the weights of another mixer.
+
+    Raises:
+        LimaskError: says what the checkpoint has, and what this run expects.
+    """
+    file = os.path.join(path, "mixer.th")
+    if mixer is None:
+        return
+    if not os.path.exists(file):
+        raise LimaskError(
+            f"checkpoint {path} has no mixer.th: its agents learned without one, and this run has "
+            f"{type(mixer).__name__}; give it the checkpoint's mixer"
+        )
+    written, own = read_weights(file, "cpu"), mixer.state_dict()
+    wrong = sorted(name for name in own.keys() | written.keys() if _shape(written, name) != _shape(own, name))
+    if wrong:
+        raise LimaskError(
+            f"checkpoint {path} holds {_shape(written, wrong[0])} for the mixer's {wrong[0]}, and this run "
+            f"expects {_shape(own, wrong[0])} ({type(mixer).__name__}): give it the checkpoint's mixer and "
+            "map"
+        )
+
+
+def _shape(weights: State, name: str) -> str:
+    return f"a shape of {tuple(weights[name].shape)}" if name in weights else "nothing"
+
+
 def _check_agent(path: str, written: State, agent: LimAgent) -> None:
     """Refuse the weights of an agent of another build."""
     own = agent.state_dict()
@@ -163,10 +192,7 @@ def _check_agent(path: str, written: State, agent: LimAgent) -> None:
     differing += [name for name in written if name not in own]
     if differing:
         name = differing[0]
-        shapes = [
-            "nothing" if weights is None else f"a shape of {tuple(weights.shape)}"
-            for weights in (written.get(name), own.get(name))
-        ]
+        shapes = [_shape(written, name), _shape(own, name)]
         raise LimaskError(
             f"checkpoint {path} holds {shapes[0]} for the agent's {name}, and this run expects {shapes[1]} "
             f"(lim.trunk={agent.config.trunk!r}, hidden_dim={agent.spec.hidden_dim}, {agent.spec.n_agents} "

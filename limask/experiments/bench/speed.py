@@ -20,6 +20,7 @@ from limask import masking
 from limask.experiments import hosted
 from limask.experiments.bench import speed_plots, timing
 from limask.experiments.hosted import Arm, Shape
+from limask.experiments.storage.files import make_folder
 from limask.hosts import Host
 from limask.protocols import EpisodeBatch, Runner
 
@@ -56,7 +57,7 @@ def speed(output: Path, *, quick: bool) -> None:
         LimaskError: a package is missing.
     """
     host = hosted.load_host()
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     effort = QUICK if quick else FULL
     cases = [_updates(host, effort), _acting(host, effort), _loops(host, effort)]
     if not quick:

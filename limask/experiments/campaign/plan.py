@@ -128,7 +128,8 @@ class Campaign:
                 Environment.from_block(*item) for item in values.named("environments", given["environments"])
             ),
             seeds=tuple(
-                values.integer("seeds", seed, 0) for seed in values.distinct("seeds", given["seeds"])
+                values.integer("seeds", seed, 0, 2**32 - 1)
+                for seed in values.distinct("seeds", given["seeds"])
             ),
             t_max=values.integer("t_max", given["t_max"], 1),
             test_interval=values.integer("test_interval", given["test_interval"], 1),
@@ -208,6 +209,10 @@ def read_campaign(file: Path) -> Campaign:
         raise LimaskError(f"{file}{line}: {error.problem}; expected a campaign file in YAML") from error
     except yaml.YAMLError as error:
         raise LimaskError(f"{file}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise LimaskError(
+            f"{file}: blocks in blocks without end; expected a campaign file in YAML"
+        ) from error
     except LimaskError as error:
         raise LimaskError(f"{file}: {error}") from error
 

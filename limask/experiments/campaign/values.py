@@ -18,7 +18,7 @@ from limask.protocols import Block, State
 Options: TypeAlias = Block
 
 #: Names that are folders on every file system.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 def block(where: str, value: object, required: Iterable[str], optional: Options) -> State:
@@ -44,7 +44,8 @@ def named(where: str, value: object) -> list[tuple[str, object]]:
     for name in value:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise LimaskError(
-                f"{where}: {name!r} is no name: expected letters, digits and . _ + - (it becomes a folder)"
+                f"{where}: {name!r} is no name: expected at most 100 letters, digits and . _ + - (it becomes "
+                "a folder)"
             )
     return list(value.items())
 
@@ -87,10 +88,11 @@ def truth(where: str, value: object) -> bool:
     return value
 
 
-def integer(where: str, value: object, low: int) -> int:
-    """An integer of at least ``low``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise LimaskError(f"{where} is {value!r}: expected an integer, at least {low}")
+def integer(where: str, value: object, low: int, high: int | None = None) -> int:
+    """An integer of at least ``low`` and at most ``high``."""
+    most = "" if high is None else f" and at most {high}"
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= (high or value):
+        raise LimaskError(f"{where} is {value!r}: expected an integer, at least {low}{most}")
     return value
 
 

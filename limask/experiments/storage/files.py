@@ -42,6 +42,15 @@ def claim(output: Path, names: Sequence[str]) -> None:
             raise LimaskError(
                 f"{output / name} is there already: choose another folder with --output, or delete it"
             )
+    make_folder(output)
+
+
+def make_folder(output: Path) -> None:
+    """Make the folder ``--output``, unless it is there.
+
+    Raises:
+        LimaskError: it cannot be made.
+    """
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
