@@ -1,11 +1,14 @@
 """Install into, and uninstall from, small fake checkouts and the real ones that are named."""
 
 import builtins
+import contextlib
 import errno
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -21,7 +24,7 @@ import pytest
 from limask import __version__, resources
 from limask import install as installer
 from limask.errors import LimaskError
-from limask.install import MANIFEST, REGISTRY_FILE, install, status, transaction, uninstall
+from limask.install import MANIFEST, REGISTRY_FILE, install, recovery, status, transaction, uninstall
 from limask.install.families import FAMILIES, Family, family_of
 
 ALG = "src/config/algs/qmix_lim.yaml"
@@ -33,9 +36,9 @@ EPYMARL = FAMILIES[0].words
 OURS = {ALG, ENV, THIN, MANIFEST}
 HOST_CODE = b"from .q_learner import QLearner\n\nREGISTRY = {}\nREGISTRY['q_learner'] = QLearner\n"
 # Calls that can fail for lack of room or permission; a test below checks the numbers.
-INSTALL_CALLS = 18
-UPGRADE_CALLS = 17
-UNINSTALL_CALLS = 12
+INSTALL_CALLS = 21
+UPGRADE_CALLS = 20
+UNINSTALL_CALLS = 15
 
 TEST_HOSTS = [Path(name) for name in os.environ.get("LIMASK_TEST_HOSTS", "").split(":") if name]
 
@@ -571,6 +574,52 @@ def test_a_family_without_an_adapter_is_refused(host: Path) -> None:
 OLD_MAIN = b"#!/usr/bin/env python\nimport collections\nimport yaml\n\n\nload = yaml.load(f)\n"
 
 
+HEADS = {
+    "byte order mark": b"\xef\xbb\xbfimport os\nX = 1\n",
+    "byte order mark and coding": b"\xef\xbb\xbf# coding: utf-8\nfrom __future__ import annotations\nX = 1\n",
+    "future over lines": b"from __future__ import (\n    annotations,\n    division,\n)\nX = 1\n",
+    "future with a backslash": b"from __future__ import annotations, \\\n    division\nX = 1\n",
+    "future below a docstring": b'"""About\n\nit."""\n\nfrom __future__ import annotations\nX = 1\n',
+    "coding in a function": b"X = 1\n\n\ndef f():\n    pass\n    # coding: not of this file\n    return 1\n",
+    "coding in the second line": b"#!/usr/bin/python\n# coding: latin-1\nX = '\xe9'\n",
+    "future in a text": b'X = """\nfrom __future__ import annotations\n"""\n',
+    "carriage returns alone": b"from __future__ import annotations\rX = 1\r",
+    "no last newline": b"#!/usr/bin/python",
+    "form feed": b"from __future__ import annotations\n\x0cX = 1\n",
+}
+
+
+@pytest.mark.parametrize("text", HEADS.values(), ids=HEADS)
+def test_compat_finds_the_head_of_any_program(host: Path, text: bytes) -> None:
+    """It compiles with the block, which stands above all else that runs, and every byte comes back."""
+    (host / MAIN).write_bytes(text)
+    install(host, with_compat=True)
+    there = (host / MAIN).read_bytes()
+    compile(there, MAIN, "exec", dont_inherit=True)
+    block = there.index(b"# >>> limask >>>")
+    assert not re.search(rb"^X = ", there[:block], re.MULTILINE) and there.count(b"# >>> limask >>>") == 1
+    assert "block in src/main.py: ok" in status(host)
+    assert install(host, with_compat=True)[-1].endswith(f"already installed in {host}")
+    uninstall(host)
+    assert (host / MAIN).read_bytes() == text
+
+
+@pytest.mark.parametrize("text", [b"print 'old'\n", b"x = (\n", b"\0", b"# coding: nonsense\n"])
+def test_compat_refuses_what_is_no_program(host: Path, text: bytes) -> None:
+    (host / MAIN).write_bytes(text)
+    with unchanged(host, "src/main.py: it is no program that Python .* understands"):
+        install(host, with_compat=True)
+
+
+@pytest.mark.parametrize("ending", [b"\r", b"\n\r", b"\r\n\r"])
+def test_a_carriage_return_at_the_end_of_the_registry_stays(host: Path, ending: bytes) -> None:
+    registry(host).write_bytes(HOST_CODE.rstrip() + ending)
+    before = tree(host)
+    install(host)
+    uninstall(host)
+    assert tree(host) == before
+
+
 @pytest.mark.parametrize("text", [OLD_MAIN, OLD_MAIN.replace(b"\n", b"\r\n"), b"#!python", b""])
 def test_compat_is_a_block_at_the_head_of_main_and_goes_with_it(host: Path, text: bytes) -> None:
     (host / MAIN).write_bytes(text)
@@ -648,6 +697,134 @@ def test_unwritable_folder_is_told_before_anything_is_tried(
     for dry_run in (False, True):
         with unchanged(host, f"{locked} is not writable"):
             install(host, dry_run=dry_run)
+
+
+# --- killed half-way ----------------------------------------------------------------
+
+
+def killed_at(number: int, action: Callable[[Path], object], host: Path) -> bool:
+    """Whether a process that runs ``action`` was killed before its call ``number`` that changes a disk."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    calls = [0]
+
+    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            is_read = real is _real_open and "x" not in (*args, kwargs.get("mode", "r"))[1]
+            if not is_read:
+                if calls[0] == number:
+                    os._exit(9)
+                calls[0] += 1
+            return real(*args, **kwargs)
+
+        return call
+
+    try:
+        for name in ("mkdir", "fsync", "replace", "rename", "chmod", "link", "unlink", "rmdir"):
+            setattr(os, name, wrap(getattr(os, name)))
+        builtins.open = wrap(_real_open)  # type: ignore[assignment]
+        action(host)
+    finally:
+        os._exit(0)
+
+
+def kill_points(action: Callable[[Path], object], host: Path) -> Iterator[int]:
+    """Run ``action`` on copies of a checkout that are killed at one call after the other; yields the number,
+    with the copy in the checkout's place."""
+    whole = host.with_name("whole")
+    shutil.copytree(host, whole, symlinks=True)
+    for number in itertools.count():
+        if not killed_at(number, action, host):
+            assert number > 5
+            return
+        yield number
+        shutil.rmtree(host)
+        shutil.copytree(whole, host, symlinks=True)
+
+
+def test_an_install_that_was_killed_can_be_made_and_unmade(host: Path) -> None:
+    before = tree(host)
+    install(host)
+    installed = tree(host)
+    uninstall(host)
+    assert tree(host) == before
+    for number in kill_points(install, host):
+        assert git(host, "diff", "--stat") == "" or REGISTRY_FILE in git(host, "diff", "--stat")
+        was_interrupted = bool(recovery.interrupted(host))
+        assert any("left by an interrupted command" in line for line in status(host)) == was_interrupted
+        with contextlib.suppress(LimaskError):  # it was undone, and is not installed
+            uninstall(host)
+        assert tree(host) == before, number
+        install(host)
+        assert tree(host) == installed, number
+
+
+def test_an_install_that_was_killed_can_be_made_again_at_once(host: Path) -> None:
+    install(host)
+    installed = tree(host)
+    uninstall(host)
+    for number in kill_points(install, host):
+        install(host)
+        assert tree(host) == installed, number
+
+
+def test_an_upgrade_that_was_killed_ends_as_any_other(
+    host: Path, payload: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(host)
+    install(host)
+    newer(payload, host.parent / "patch", monkeypatch)
+    for number in kill_points(install, host):
+        assert install(host)[-1].startswith("limask ")
+        assert not recovery.interrupted(host)
+        uninstall(host)
+        assert tree(host) == before, number
+
+
+def test_an_uninstall_that_was_killed_can_be_made_again(host: Path) -> None:
+    install(host)
+    compile_thin_file(host)
+    for number in kill_points(uninstall, host):
+        with contextlib.suppress(LimaskError):  # all of it had been done
+            uninstall(host)
+        assert changed(host) == set(), number
+        assert not recovery.interrupted(host)
+
+
+def test_files_that_changed_after_the_kill_are_kept(host: Path) -> None:
+    for _ in kill_points(install, host):
+        if registry(host).read_bytes() != HOST_CODE:
+            break
+    registry(host).write_bytes(registry(host).read_bytes() + b"MINE = 1\n")
+    with pytest.raises(LimaskError, match="a limask block that no .*records"):
+        install(host)
+    assert registry(host).read_bytes().endswith(b"MINE = 1\n")
+
+
+def test_a_dry_run_undoes_nothing(host: Path) -> None:
+    for _ in kill_points(install, host):
+        if recovery.interrupted(host):
+            break
+    for action in (install, uninstall):
+        with unchanged(host, "a command was interrupted there.*run that without --dry-run"):
+            action(host, dry_run=True)
+
+
+def test_a_damaged_journal_is_refused(host: Path) -> None:
+    stash = host / "src/.limask-left"
+    stash.mkdir()
+    for text in ("{", "[1]", '[{"path": 1}]', '[{"path": "a", "verb": "explode"}]'):
+        (stash / recovery.JOURNAL).write_text(text)
+        with unchanged(host, "journal.json is damaged.*put the old files in that folder back by hand"):
+            install(host)
+
+
+def test_two_commands_do_not_meet(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "LOCK_SECONDS", 0.1)
+    with recovery.held(host / "src"), unchanged(host, "another limask install or uninstall is at work"):
+        install(host)
+    install(host)
 
 
 # --- failing half-way ---------------------------------------------------------------
@@ -763,7 +940,9 @@ def test_folders_linked_from_another_disk(host: Path, monkeypatch: pytest.Monkey
         def call(source: Path, target: Path) -> None:
             if fails and Path(source).name == ".limask.json":
                 raise OSError(errno.EIO, "broken")
-            if ".limask-" in Path(source).parent.name + Path(target).parent.name:
+            if {Path(source).parent, Path(target).parent} != {Path(source).parent} and ".limask-" in (
+                Path(source).parent.name + Path(target).parent.name
+            ):
                 raise OSError(errno.EXDEV, "another disk")
             real(source, target)
 
@@ -796,7 +975,7 @@ def test_what_cannot_be_restored_is_named_and_its_contents_kept(
         patch.setattr(transaction, "_move", fail)
         with pytest.raises(LimaskError, match=f"could not be put back: {registry(host)}"):
             install(host)
-    (saved,) = host.glob("src/.limask-*/*")
+    (saved,) = host.glob("src/.limask-*/[0-9]*")
     assert saved.read_bytes() == HOST_CODE
 
 

@@ -7,6 +7,8 @@ was added, so that an uninstall removes exactly that and nothing of the user's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from limask import __version__, compat, resources
@@ -15,6 +17,7 @@ from limask.install.block import block_state
 from limask.install.families import family_of
 from limask.install.manifest import MANIFEST, REGISTRY_FILE, file_state, read_manifest
 from limask.install.plan import Step, plan_install, plan_uninstall
+from limask.install.recovery import held, interrupted, recover
 from limask.install.transaction import carry_out, os_errors_told
 
 __all__ = ["MANIFEST", "REGISTRY_FILE", "install", "recognised", "status", "uninstall"]
@@ -43,19 +46,37 @@ def install(checkout: Path, *, dry_run: bool = False, with_compat: bool = False)
         LimaskError: the folder is no host, a file of the user's is in the way, the
             block or the manifest is damaged, or a write failed. Nothing is changed then.
     """
-    with os_errors_told(checkout):
-        root = recognised(checkout)
+    with os_errors_told(checkout), _alone(recognised(checkout), dry_run) as (root, undone):
         old = read_manifest(root)
         steps, new = plan_install(root, old, __version__, with_compat)
         hint = [] if with_compat else _compat_hint(root)
         if new == old and all(step.verb == "keep" for step in steps):
             told = [step.line(dry_run) for step in steps]
-            return [*told, *hint, f"limask {__version__} is already installed in {root}"]
+            return [*undone, *told, *hint, f"limask {__version__} is already installed in {root}"]
         verb = "add" if old is None else "replace"
         steps.append(Step(verb, MANIFEST, root / MANIFEST, new.to_bytes()))
         told = carry_out(root, steps, dry_run)
         done = "would be" if dry_run else "is now"
-        return [*told, *hint, f"limask {__version__} {done} installed in {root}"]
+        return [*undone, *told, *hint, f"limask {__version__} {done} installed in {root}"]
+
+
+@contextmanager
+def _alone(root: Path, dry_run: bool) -> Iterator[tuple[Path, list[str]]]:
+    """Hold a checkout, in which what a killed command had begun has been undone; told with it.
+
+    Raises:
+        LimaskError: another command is at work there, or a dry run would have to undo something first.
+    """
+    if not (root / "src").is_dir():
+        yield root, []
+        return
+    with held(root / "src"):
+        if dry_run and interrupted(root):
+            raise LimaskError(
+                f"{root}: a command was interrupted there, which the next install or uninstall undoes first; "
+                "run that without --dry-run; nothing was changed"
+            )
+        yield root, recover(root)
 
 
 def _compat_hint(root: Path) -> list[str]:
@@ -78,16 +99,16 @@ def uninstall(checkout: Path, *, dry_run: bool = False) -> list[str]:
         LimaskError: limask is not installed there, the block was edited, the block or
             the manifest is damaged, or a write failed. Nothing is changed then.
     """
-    with os_errors_told(checkout):
-        root = _folder(checkout)
+    with os_errors_told(checkout), _alone(_folder(checkout), dry_run) as (root, undone):
         manifest = read_manifest(root)
         if manifest is None:
-            raise LimaskError(f"limask is not installed in {root}: it has no {MANIFEST}")
+            now = "; what an interrupted command had begun was undone" if undone else ""
+            raise LimaskError(f"limask is not installed in {root}: it has no {MANIFEST}{now}")
         steps = plan_uninstall(root, manifest)
         steps.append(Step("remove", MANIFEST, root / MANIFEST))
         told = carry_out(root, steps, dry_run)
         done = "would be" if dry_run else "is now"
-        return [*told, f"limask {done} uninstalled from {root}"]
+        return [*undone, *told, f"limask {done} uninstalled from {root}"]
 
 
 def status(checkout: Path | None) -> list[str]:
@@ -101,14 +122,15 @@ def status(checkout: Path | None) -> list[str]:
     with os_errors_told(checkout):
         root = _folder(checkout)
         manifest = read_manifest(root)
+        left = [f"{path.relative_to(root)}: left by an interrupted command" for path in interrupted(root)]
         if manifest is None:
             recognised(checkout)
-            lines = [f"limask is not installed in {root}"]
+            lines = [f"limask is not installed in {root}", *left]
             block = block_state(root / REGISTRY_FILE, None)
             if block != "missing":
                 lines.append(f"{REGISTRY_FILE}: has a limask block that no {MANIFEST} records")
             return lines
-        lines = [f"limask {manifest.version} is installed in {root}"]
+        lines = [f"limask {manifest.version} is installed in {root}", *left]
         if manifest.version != __version__:
             lines.append(f"this is limask {__version__}: `limask install` would update it")
         for name, digest in manifest.files.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,13 @@ def split_at_block(path: Path) -> _Split:
     Raises:
         LimaskError: the marker lines are not one start followed by one end.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    text = path.read_bytes() if path.exists() else b""
+    bom = codecs.BOM_UTF8 if text.startswith(codecs.BOM_UTF8) else b""
+    lines = text.removeprefix(bom).splitlines(keepends=True)
     starts = [i for i, line in enumerate(lines) if line.strip() == START]
     ends = [i for i, line in enumerate(lines) if line.strip() == END]
     if not starts and not ends:
-        return _Split(b"".join(lines), b"", b"")
+        return _Split(text, b"", b"")
     if not ends:
         wrong = "a start marker without an end marker"
     elif not starts:
@@ -42,7 +45,9 @@ def split_at_block(path: Path) -> _Split:
         wrong = "the end marker is above the start marker"
     else:
         first, last = starts[0], ends[0] + 1
-        return _Split(*(b"".join(part) for part in (lines[:first], lines[first:last], lines[last:])))
+        parts = (lines[:first], lines[first:last], lines[last:])
+        before, block, after = (b"".join(part) for part in parts)
+        return _Split(bom + before, block, after)
     raise LimaskError(
         f"{path}: the limask block is damaged: {wrong}; expected one {START.decode()!r} line and "
         f"one {END.decode()!r} line below it; delete the rest of the block by hand and run again; "

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import codecs
 import os
 import re
+import sys
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,7 +18,8 @@ from limask.install.block import END, START, block_digest, split_at_block, vouch
 from limask.install.manifest import MAIN_FILE, REGISTRY_FILE, BlockRecord, Manifest, file_state, sha256_of
 
 _THIN_FILES = ("modules/maskers/__init__.py",)
-_HEAD = re.compile(rb"#!|#.*coding[:=]|from __future__ ")
+#: Lines that count among a program's first two (PEP 263 and the kernel's ``#!``).
+_HEAD = re.compile(rb"#!|[ \t\f]*#.*?coding[:=]")
 _PAST = {"add": "added", "replace": "replaced", "remove": "removed", "keep": "kept"}
 
 
@@ -109,10 +114,13 @@ def _plan_block(root: Path, file: str, recorded: BlockRecord | None) -> tuple[li
     digest = block_digest(block)
     what = f"the limask block in {file}"
     if not found.block:
-        before, after = _cut_below_head(text) if file == MAIN_FILE else (text, b"")
-        gap = b"" if not before or before.endswith(b"\n") else newline
-        step = Step("add", what, path, before + gap + block + after)
-        return [step], BlockRecord(digest, bool(gap))
+        before, after = _cut_below_head(path, text) if file == MAIN_FILE else (text, b"")
+        is_at_start = not before.removeprefix(codecs.BOM_UTF8)
+        gap = b"" if is_at_start or before.endswith((b"\n", b"\r")) else newline
+        data = before + gap + block + after
+        if file == MAIN_FILE:
+            _check_compiles(path, data, "with limask's block in it ")
+        return [Step("add", what, path, data)], BlockRecord(digest, bool(gap))
     record = vouched(path, found.block, recorded)
     if block_digest(found.block) == digest:
         return [], record
@@ -120,12 +128,34 @@ def _plan_block(root: Path, file: str, recorded: BlockRecord | None) -> tuple[li
     return [step], BlockRecord(digest, record.newline_added)
 
 
-def _cut_below_head(text: bytes) -> tuple[bytes, bytes]:
-    """Cut a program below what has to stay on top: ``#!``, the encoding, imports from ``__future__``."""
-    lines = text.splitlines(keepends=True)
-    is_head = [_HEAD.match(line) is not None for line in lines]
-    end = len(lines) - is_head[::-1].index(True) if True in is_head else 0
-    return b"".join(lines[:end]), b"".join(lines[end:])
+def _cut_below_head(path: Path, text: bytes) -> tuple[bytes, bytes]:
+    """Cut a program below what has to stay on top: ``#!``, the encoding, imports from ``__future__``.
+
+    Raises:
+        LimaskError: it is no program that this Python understands.
+    """
+    _check_compiles(path, text)
+    bom = codecs.BOM_UTF8 if text.startswith(codecs.BOM_UTF8) else b""
+    # As Python counts lines, at which its statements end.
+    lines = re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", text.removeprefix(bom))
+    end = max((i + 1 for i, line in enumerate(lines[:2]) if _HEAD.match(line)), default=0)
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            end = max(end, statement.end_lineno or 0)
+    return bom + b"".join(lines[:end]), b"".join(lines[end:])
+
+
+def _check_compiles(path: Path, text: bytes, which: str = "") -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the host's own
+        try:
+            compile(text, str(path), "exec", dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise LimaskError(
+                f"{path}: {which}it is no program that Python {sys.version_info.major}."
+                f"{sys.version_info.minor} understands ({' '.join(str(error).split())}); install without "
+                "--compat, or put that right; nothing was changed"
+            ) from error
 
 
 def _plan_compat(

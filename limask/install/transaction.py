@@ -14,18 +14,24 @@ from pathlib import Path
 
 from limask.errors import LimaskError
 from limask.install.plan import Step
+from limask.install.recovery import JOURNAL, STASH, saved_of, target_of, temporary_of, write_journal
 
 
 class _Transaction:
     """Changes that are all undone when one fails; the undoing needs no room on the disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, root: Path, steps: list[Step]) -> None:
+        self._root, self._steps = root, steps
         self._undo = ExitStack()
         self._stuck: list[str] = []
 
     def __enter__(self) -> _Transaction:
-        self.stash = Path(tempfile.mkdtemp(prefix=".limask-", dir=self._folder))
+        self.stash = Path(tempfile.mkdtemp(prefix=STASH, dir=self._root / "src"))
+        try:
+            write_journal(self._root, self.stash, self._steps)
+        except BaseException:
+            shutil.rmtree(self.stash, ignore_errors=True)
+            raise
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -36,6 +42,9 @@ class _Transaction:
                 f"{error}; then these could not be put back: {', '.join(self._stuck)}; put them "
                 f"back by hand, old contents are in {self.stash}"
             ) from error
+        # Without its journal a transaction is over: if we are killed now, the rest is only swept away.
+        with suppress(OSError):
+            (self.stash / JOURNAL).unlink()
         shutil.rmtree(self.stash, ignore_errors=True)
 
     def prepare(self, step: Step) -> None:
@@ -53,33 +62,35 @@ class _Transaction:
             if target.exists():
                 _copy_mode_and_owner(target, temp)
 
-    def finish(self, step: Step) -> None:
-        """Make the change that was prepared."""
+    def finish(self, number: int, step: Step) -> None:
+        """Make the change that was prepared, the one of that number."""
         if step.data is not None:
             target, temp = self._target_and_temp(step)
             if target.exists():
-                saved = self._saved_name(target)
+                saved = self._saved_name(number, target)
                 # A link keeps everything about the old file; not every file system has links.
                 try:
                     os.link(target, saved)
                 except OSError:
-                    shutil.copy2(target, saved)
+                    part = saved.with_name(f"{saved.name}.part")
+                    shutil.copy2(target, part)
+                    os.replace(part, saved)  # what is there is whole
             else:
                 self._on_failure(target, partial(target.unlink, missing_ok=True))
             os.replace(temp, target)
         elif step.verb == "remove":
-            saved = self._saved_name(step.path)
+            saved = self._saved_name(number, step.path)
             _move(step.path, saved)
             if step.folder and os.listdir(saved):  # filled since it was found empty
                 raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(step.path))
 
     def _target_and_temp(self, step: Step) -> tuple[Path, Path]:
-        target = step.path.resolve()  # a link stays a link: what it points at is written
-        return target, target.with_name(f"{self.stash.name}-{target.name}")
+        target = target_of(step.path)
+        return target, temporary_of(self.stash, target)
 
-    def _saved_name(self, path: Path) -> Path:
+    def _saved_name(self, number: int, path: Path) -> Path:
         """Name a place for the old file, from which a failure brings it back."""
-        saved = self.stash / f"{len(os.listdir(self.stash))}-{path.name}"
+        saved = saved_of(self.stash, number, path)
 
         def bring_back() -> None:
             if os.path.lexists(saved):
@@ -105,11 +116,11 @@ def carry_out(root: Path, steps: list[Step], dry_run: bool) -> list[str]:
     _refuse_unwritable(changes)
     if dry_run:
         return told
-    with _Transaction(root / "src") as transaction:
+    with _Transaction(root, changes) as transaction:
         for step in changes:
             transaction.prepare(step)
-        for step in changes:
-            transaction.finish(step)
+        for number, step in enumerate(changes):
+            transaction.finish(number, step)
     if transaction.stash.exists():
         told.append(f"could not remove {transaction.stash}: delete it by hand")
     return told
