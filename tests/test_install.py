@@ -792,6 +792,26 @@ def test_an_uninstall_that_was_killed_can_be_made_again(host: Path) -> None:
         assert not recovery.interrupted(host)
 
 
+def test_other_names_of_a_file_stay_the_same_file(host: Path) -> None:
+    """Whether all goes well, or a command is killed."""
+    other = host.parent / "other name"
+    os.link(registry(host), other)
+    before = tree(host)
+    install(host)
+    assert other.read_bytes() == registry(host).read_bytes() != HOST_CODE
+    assert other.samefile(registry(host))
+    uninstall(host)
+    assert tree(host) == before and other.samefile(registry(host))
+    for number in itertools.count():
+        if not killed_at(number, install, host):
+            break
+        with contextlib.suppress(LimaskError):
+            uninstall(host)
+        assert tree(host) == before, number
+        assert other.samefile(registry(host)), number
+    assert number > 5
+
+
 def test_files_that_changed_after_the_kill_are_kept(host: Path) -> None:
     for _ in kill_points(install, host):
         if registry(host).read_bytes() != HOST_CODE:

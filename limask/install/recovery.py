@@ -35,6 +35,7 @@ def write_journal(root: Path, stash: Path, steps: list[Step]) -> None:
             "is_folder": step.folder,
             "verb": step.verb,
             "is_new": not os.path.lexists(step.path),
+            "has_links": has_links(step.path),
             "sha256": None if step.data is None else sha256_of(step.data),
         }
         for step in steps
@@ -60,6 +61,21 @@ def temporary_of(stash: Path, target: Path) -> Path:
 def saved_of(stash: Path, number: int, path: Path) -> Path:
     """Where the old file of change ``number`` is kept."""
     return stash / f"{number}-{path.name}"
+
+
+def has_links(path: Path) -> bool:
+    """Whether a file has other names, which are to stay the same file."""
+    return path.is_file() and path.stat().st_nlink > 1
+
+
+def overwrite(source: Path, target: Path) -> None:
+    """Write a file's contents into another, which has other names; ``source`` goes."""
+    with open(target, "r+b") as stream:
+        stream.write(source.read_bytes())
+        stream.truncate()
+        stream.flush()
+        os.fsync(stream.fileno())
+    source.unlink()
 
 
 def interrupted(root: Path) -> list[Path]:
@@ -106,7 +122,10 @@ def _roll_back(root: Path, stash: Path) -> list[str]:
             temporary_of(stash, target).unlink(missing_ok=True)
             is_ours = target.is_file() and sha256_of(target.read_bytes()) == change["sha256"]
             if saved.is_file():
-                if is_ours or not target.exists():
+                # One that is written to in place may have been cut short.
+                if change["has_links"] and target.exists():
+                    overwrite(saved, target)
+                elif is_ours or not target.exists():
                     os.replace(saved, target)
                 elif target.read_bytes() != saved.read_bytes():
                     kept.append(change["path"])
@@ -122,7 +141,7 @@ def _read(journal: Path) -> list[dict[str, Any]]:
             is_right = (
                 isinstance(change["path"], str)
                 and change["verb"] in ("add", "replace", "remove")
-                and all(isinstance(change[name], bool) for name in ("is_folder", "is_new"))
+                and all(isinstance(change[name], bool) for name in ("is_folder", "is_new", "has_links"))
                 and isinstance(change["sha256"], (str, type(None)))
             )
             if not is_right:

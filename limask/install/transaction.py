@@ -14,7 +14,16 @@ from pathlib import Path
 
 from limask.errors import LimaskError
 from limask.install.plan import Step
-from limask.install.recovery import JOURNAL, STASH, saved_of, target_of, temporary_of, write_journal
+from limask.install.recovery import (
+    JOURNAL,
+    STASH,
+    has_links,
+    overwrite,
+    saved_of,
+    target_of,
+    temporary_of,
+    write_journal,
+)
 
 
 class _Transaction:
@@ -67,14 +76,20 @@ class _Transaction:
         if step.data is not None:
             target, temp = self._target_and_temp(step)
             if target.exists():
-                saved = self._saved_name(number, target)
+                is_linked = has_links(target)
+                saved = self._saved_name(number, target, is_linked)
                 # A link keeps everything about the old file; not every file system has links.
                 try:
+                    if is_linked:  # and is written to
+                        raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
                     os.link(target, saved)
                 except OSError:
                     part = saved.with_name(f"{saved.name}.part")
                     shutil.copy2(target, part)
                     os.replace(part, saved)  # what is there is whole
+                if is_linked:
+                    overwrite(temp, target)
+                    return
             else:
                 self._on_failure(target, partial(target.unlink, missing_ok=True))
             os.replace(temp, target)
@@ -88,12 +103,14 @@ class _Transaction:
         target = target_of(step.path)
         return target, temporary_of(self.stash, target)
 
-    def _saved_name(self, number: int, path: Path) -> Path:
+    def _saved_name(self, number: int, path: Path, is_linked: bool = False) -> Path:
         """Name a place for the old file, from which a failure brings it back."""
         saved = saved_of(self.stash, number, path)
 
         def bring_back() -> None:
-            if os.path.lexists(saved):
+            if is_linked and saved.exists():
+                overwrite(saved, path)
+            elif os.path.lexists(saved):
                 _move(saved, path)
 
         self._on_failure(path, bring_back)
