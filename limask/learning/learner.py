@@ -279,6 +279,8 @@ class TdUpdate(Update):
 
     def first(self, n_episodes: int) -> TdUpdate:
         """See ``Update.first``."""
+        if n_episodes >= self.batch.batch_size:
+            return self
         part = self.batch[:n_episodes]
         packing = Packing(part["filled"].squeeze(-1).bool())
         rows = self.packing.rows_of_first(n_episodes)

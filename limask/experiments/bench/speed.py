@@ -105,6 +105,9 @@ def _updates(host: Host, effort: Effort) -> Iterator[timing.Row]:
                 for masker in masking.REGISTRY
             }
             arms |= {f"{name} acting=True": build(host, name, shape, lim=_TRAINED) for name in _INFERRING}
+            arms |= {
+                f"qmix_lim {what}": build(host, "qmix_lim", shape, lim=lim) for what, lim in _REACHING.items()
+            }
         full = hosted.random_batch(host, shape, BATCH)
         if shape.env == "smax":
             buffer = _battles(host, shape)
@@ -129,6 +132,17 @@ def _update(arm: Arm, batch: EpisodeBatch) -> float:
 #: Arms whose autoencoders take part in acting; what is pretrained and tuned at the beginning is frozen here.
 _INFERRING = ("qmix_ma2e", "qmix_li_ma2e")
 _TRAINED = {"team": {"pretrain_updates": 0, "finetune_calls": 0}}
+
+
+#: What lets losses and masks reach the values.
+_REACHING: dict[str, dict[str, Any]] = {
+    "faults.replay=1": {"faults": {"replay": 1.0, "dropout": [0, 0.8]}},
+    "masker.replay=1": {"masker": {"replay": 1.0, "ratio": [0, 0.8]}},
+    "masker.replay=1, value_saliency": {
+        "masker": {"name": "value_saliency", "replay": 1.0, "ratio": [0, 0.8]}
+    },
+    "view.weight=0.1": {"view": {"weight": 0.1}},
+}
 
 
 def _battles(host: Host, shape: Shape) -> Any:
