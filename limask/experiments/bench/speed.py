@@ -81,9 +81,8 @@ def speed(output: Path, *, quick: bool) -> None:
 def build(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
     """An arm with the options that all arms share here."""
     common = {"standardise_rewards": False, "batch_size_run": ENVS, "obs_last_action": True}
-    args = hosted.arguments(
-        host, algorithm, shape, **{**common, "batch_size": BATCH, "buffer_size": BATCH, **overrides}
-    )
+    options = {**common, "batch_size": BATCH, **overrides}
+    args = hosted.arguments(host, algorithm, shape, **options, buffer_size=options["batch_size"])
     return hosted.arm(host, args, shape)
 
 
