@@ -248,8 +248,14 @@ class HostUpdate(Update):
         return self.packing.unpack(gradients)
 
     def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor:
-        """See ``Update.hidden_view_loss``; ``check_options`` allows none."""
-        raise NotImplementedError
+        """See ``Update.hidden_view_loss``.
+
+        Raises:
+            LimaskError: always, for the targets are the host's own; ``check_options`` lets nobody ask.
+        """
+        raise LimaskError(
+            f"lim.view.weight with learner={self.learner.args.learner!r}: its targets are its own"
+        )
 
     @torch.no_grad()
     def _local_errors(self) -> torch.Tensor:
