@@ -54,7 +54,9 @@ def make_args(host: Host, algorithm: str, env: str = "gymma", **overrides: Any) 
     sizes = {"n_agents": N_AGENTS, "n_actions": N_ACTIONS, "state_shape": STATE_SIZE}
     fixed = {"env": env, "env_args": {}, "seed": 1, "device": "cpu", "use_cuda": False}
     args = merged(args, fixed | sizes | {"learner_log_interval": 0, "batch_size": 32})
-    return SimpleNamespace(**merged(args, overrides))
+    args = merged(args, overrides)
+    # On-policy configs have as many as they play at a time.
+    return SimpleNamespace(**{**args, "buffer_size": max(args["buffer_size"], args["batch_size"])})
 
 
 def n_rewards(args: Any) -> int:

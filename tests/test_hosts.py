@@ -121,12 +121,12 @@ def test_pymarlzooplus_trains_saves_and_evaluates_the_same_policy_again(tmp_path
     assert not (Path(sys.prefix) / "bin" / "results").exists()
 
 
-def test_a_mistake_is_one_line_and_no_traceback_inside_the_hosts_loop(tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_no_traceback_before_the_host_starts(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "limask", "run", "--host", "pymarlzooplus", "--config=qmix_lim"]
     command += ["--env-config=smax", "with", "lim.masker.name=randon"]
     env = os.environ | {"PYTHONPATH": str(TESTS.parent)}
     done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True, timeout=200)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
     line = done.stderr.strip().splitlines()[-1]
     assert "lim.masker.name='randon'" in line

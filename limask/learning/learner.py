@@ -273,9 +273,10 @@ class TdUpdate(Update):
         if self._whole is not None:
             return self._whole.td
         learner = self.learner
-        return td_loss(
-            self.batch, self.packing, self.inputs, self.rewards, learner.networks, learner.td_options
-        )
+        with torch.enable_grad():  # credit is read off it where nothing is learned, too
+            return td_loss(
+                self.batch, self.packing, self.inputs, self.rewards, learner.networks, learner.td_options
+            )
 
     def first(self, n_episodes: int) -> TdUpdate:
         """See ``Update.first``."""
