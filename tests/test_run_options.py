@@ -102,6 +102,7 @@ def checked(*options: str) -> list[str]:
         ("obs_agent_id=false", "obs_agent_id=False"),
         ("use_cuda=true", "use_cuda=True"),
         ("mixer=null", "mixer=None"),
+        ("lim.autoencoder.saliency_weights=false", "lim.autoencoder.saliency_weights=False"),
         ("lr=1", "lr=1"),
         ("lim.masker.ratio=[0, 0.8]", "lim.masker.ratio=[0, 0.8]"),
         ("env_args.map_name=3m", "env_args.map_name=3m"),

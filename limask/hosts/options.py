@@ -286,6 +286,8 @@ def checked_arguments(arguments: list[str], defaults: Block, host: Host, configs
     check_run(merged(options, nested(values)), host, configs)
     checked = list(arguments)
     for i, (name, _, text) in pairs.items():
-        if name in values and (value := values[name]) != text:
+        # Options of lim are checked by themselves: of theirs only words are put as sacred reads them.
+        value = values[name] if name in values else _YAML_WORDS.get(text, text)
+        if value != text:
             checked[i] = f"{name}={value!r}"
     return checked
