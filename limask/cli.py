@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from limask import __version__
 from limask.errors import DIVERGED_STATUS, LimaskError
+from limask.resumable import read_start
 
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
 
@@ -58,10 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     text = "run a host's own main with limask registered in memory; nothing of the host is edited"
     epilog = f"example: {_RUN_EXAMPLE} (exit status {DIVERGED_STATUS}: a loss was not finite)"
     run = commands.add_parser("run", help=text, description=text, epilog=epilog, allow_abbrev=False)
-    run.add_argument("--host", required=True, help="pymarlzooplus, or the folder of a checkout")
-    run.add_argument(
-        "--results", type=Path, default=Path("results"), help="folder for results (default: ./results)"
+    run.add_argument("--host", help="pymarlzooplus, or the folder of a checkout")
+    run.add_argument("--results", type=Path, help="folder for results (default: ./results)")
+    text = (
+        "go on with the run that was cut off and whose --results this is, with all that it was started with"
     )
+    run.add_argument("--resume", type=Path, metavar="FOLDER", help=text)
+    text = "how often what the run needs to go on is kept (default: %(default).0f; 0 = never)"
+    run.add_argument("--save-state", type=float, default=300.0, metavar="SECONDS", help=text)
     run.add_argument("--compat", action="store_true", help=_COMPAT + ", in this run alone")
     _add_sink(run)
     run.set_defaults(command=_run)
@@ -227,7 +233,25 @@ def _doctor(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> None:
     from limask.hosts.run import run_host
 
-    run_host(options.host, options.rest, options.results, options.sink, with_compat=options.compat)
+    if not 0 <= options.save_state < math.inf:
+        raise LimaskError(f"--save-state={options.save_state}: expected seconds, or 0 for never")
+    host, rest, sinks, compat = options.host, options.rest, options.sink, options.compat
+    results = options.results or options.resume or Path("results")
+    if options.resume is not None:
+        if host or rest or sinks or compat:
+            raise LimaskError(
+                f"--resume={options.resume}: the run goes on as it was started; give at most --results and "
+                "--save-state beside it"
+            )
+        start = read_start(options.resume)
+        host, rest, sinks, compat = (start[name] for name in ("host", "arguments", "sinks", "compat"))
+    elif not host:
+        raise LimaskError(
+            "--host is missing: pymarlzooplus, or the folder of a checkout (or --resume FOLDER)"
+        )
+    run_host(
+        host, rest, results, sinks, with_compat=compat, save_state=options.save_state, resume=options.resume
+    )
 
 
 def _bench_speed(options: argparse.Namespace) -> None:

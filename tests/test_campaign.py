@@ -20,7 +20,7 @@ import pytest
 import yaml
 from checkout_parts import make_checkout, write_masker
 
-from limask import cli, masking, resources
+from limask import cli, files, masking, resources
 from limask.errors import LimaskError
 from limask.experiments.campaign import folder as campaign_folder
 from limask.experiments.campaign.check import check_campaign
@@ -29,7 +29,6 @@ from limask.experiments.campaign.folder import CampaignFolder
 from limask.experiments.campaign.plan import Campaign, read_campaign
 from limask.experiments.launch import jobs
 from limask.experiments.launch.run import campaign_status, run_campaign
-from limask.experiments.storage import files
 
 #: Arguments: the folder for results, the arm, and a folder of notes that outlives the run. An arm does what
 #: its name says: learn, crash, crash_once, diverge, untrained, full (disk), silent (no test), slow (until
@@ -118,7 +117,7 @@ def write(folder: Path, block: Given) -> Path:
     return path
 
 
-def child_command(campaign: Campaign, run: Any, results: Path) -> list[str]:
+def child_command(campaign: Campaign, run: Any, results: Path, resume: Path | None = None) -> list[str]:
     """Stands in for ``Campaign.command``; notes are kept beside the attempts."""
     return [sys.executable, "-c", CHILD, str(results), run.arm.id, str(results.parents[1])]
 

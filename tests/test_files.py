@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from limask.experiments.storage import files
+from limask import files
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

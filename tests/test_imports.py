@@ -16,8 +16,8 @@ PACKAGE = Path(limask.__file__).parent
 #: Parts from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
     ("errors", "protocols"),
-    ("compat", "config", "envs", "memory", "resources"),
-    ("install", "layouts"),
+    ("compat", "config", "envs", "files", "memory", "resources"),
+    ("install", "layouts", "resumable"),
     ("faults", "masking", "networks"),
     ("autoencoder",),
     ("acting",),

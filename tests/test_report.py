@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limask import cli
+from limask import cli, files
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import CampaignFolder, Outcome
 from limask.experiments.campaign.plan import Campaign
@@ -26,9 +26,8 @@ from limask.experiments.report.data import Estimate, Ratio
 from limask.experiments.report.numbers import compared, on_grid
 from limask.experiments.report.runs import read_report
 from limask.experiments.report.write import report_campaign
-from limask.experiments.storage import files
-from limask.experiments.storage.files import write_json
 from limask.experiments.storage.sacred_files import Curve
+from limask.files import write_json
 
 BLOCK: dict[str, Any] = {
     "host": "pymarlzooplus",

@@ -5,6 +5,8 @@ For an environment that cannot be stepped so, the name stands for the host's own
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,23 @@ from limask.errors import LimaskError
 from limask.protocols import Args, Logger, Mac
 
 
+@contextmanager
+def own_random_numbers(device: str | torch.device) -> Iterator[None]:
+    """Leave torch's stream of random numbers as it was, whatever is drawn within."""
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        yield
+
+
+#: What the seeds of environments for tests lie above those for training.
+TEST_SEEDS = 1_000_000
+
+
 class VectorRunner:
     """Mixed in before a host's ``ParallelRunner``, which brings ``setup`` and the logging of statistics.
 
-    Environment b is seeded with ``env_args.seed + b``, as the host's parallel runner seeds its workers.
+    Environment b is seeded with ``env_args.seed + b``, as the host's parallel runner seeds its workers. Tests
+    have environments and random numbers of their own: one more or less changes nothing in training.
     """
 
     host: Any
@@ -39,8 +54,10 @@ class VectorRunner:
         options = dict(args.env_args)
         check_options(options)
         seed = options.pop("seed")
-        seeds = [seed + b for b in range(self.batch_size)]
-        self.env = VECTOR_REGISTRY[args.env](seeds=seeds, **options)
+        self.env, self.test_env = (
+            VECTOR_REGISTRY[args.env](seeds=[first + b for b in range(self.batch_size)], **options)
+            for first in (seed, seed + TEST_SEEDS)
+        )
         self.episode_limit = self.env.episode_limit
         self.t = 0
         self.t_env = 0
@@ -62,6 +79,11 @@ class VectorRunner:
 
     def run(self, test_mode: bool = False) -> Any:
         """One episode in every environment; returns what the host's parallel runner returns."""
+        with own_random_numbers(self.args.device) if test_mode else nullcontext():
+            return self._run(test_mode)
+
+    def _run(self, test_mode: bool) -> Any:
+        env = self.test_env if test_mode else self.env
         self.host.before_episodes(self)
         self.batch = self.new_batch()
         self.t = 0
@@ -70,11 +92,11 @@ class VectorRunner:
         lengths = np.zeros(self.batch_size, dtype=int)
         infos: list[dict[str, Any]] = []
         is_active = np.ones(self.batch_size, dtype=bool)
-        observation = self.env.reset()
+        observation = env.reset()
         states, rewards, terminated = [observation.state], [], []
         actions = self._act(observation, test_mode)
         while is_active.any():
-            transition = self.env.step(actions)
+            transition = env.step(actions)
             is_over = transition.is_over & is_active
             returns[is_active] += transition.reward[is_active]
             lengths[is_active] += 1

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
+from limask.envs.vector_runner import own_random_numbers
 from limask.errors import LimaskError
+from limask.protocols import Args
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -59,7 +62,8 @@ class WorkerConnection:
 class WorkerRunner:
     """Mixed in before a host's ``ParallelRunner``."""
 
-    # The host's: the workers.
+    # The host's: options, and the workers.
+    args: Args
     ps: Any
 
     @property
@@ -76,13 +80,15 @@ class WorkerRunner:
         )
 
     def run(self, test_mode: bool = False) -> Any:
-        """The host's; if it fails, the other workers close their games first.
+        """The host's; if it fails, the other workers close their games first. What a test draws of torch's
+        random numbers, training does not miss.
 
         Raises:
             LimaskError: see ``WorkerConnection.recv``.
         """
         try:
-            return super().run(test_mode=test_mode)  # type: ignore[misc]
+            with own_random_numbers(self.args.device) if test_mode else nullcontext():
+                return super().run(test_mode=test_mode)  # type: ignore[misc]
         except LimaskError:
             self.close_env()  # type: ignore[attr-defined]
             for process in self.ps:

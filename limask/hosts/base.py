@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,16 @@ class Host(ABC):
         """Class of the host's logger of statistics."""
         logger: type = self.module(self.ends_abruptly or "run").Logger
         return logger
+
+    def has(self, kind: type) -> bool:
+        """Whether a class is the host's, or limask's."""
+        package = "limask."
+        if kind.__module__.startswith((package, self.prefix or package)):
+            return True
+        if self.prefix:
+            return False
+        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        return file is not None and Path(file).is_relative_to(self.config_folder().parent)
 
     # -- how the families differ ----------------------------------------------------------------------
 

@@ -17,9 +17,11 @@ from limask.config.nested import merged
 from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, UNTRAINED_FILE, DivergedError, LimaskError
 from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.hosts.options import checked_arguments, configs_of, find_config, read_config
+from limask.hosts.resume import Resumption
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics
 from limask.install.families import PYMARLZOOPLUS
+from limask.protocols import State
 
 
 def run_host(
@@ -29,6 +31,8 @@ def run_host(
     sinks: Sequence[str] = (),
     *,
     with_compat: bool = False,
+    save_state: float = 300.0,
+    resume: Path | None = None,
 ) -> None:
     """Run the main of ``host`` with ``arguments``, as its own command line would.
 
@@ -39,6 +43,8 @@ def run_host(
         results: folder for everything the run writes.
         sinks: names of ``limask.hosts.sinks`` that take what the host logs as well.
         with_compat: whether an old host gets what it needs to start here (``limask.compat``).
+        save_state: seconds between two times at which all that the run needs to go on is kept; 0 = never.
+        resume: results of the run, started alike, that this one goes on with; None = it begins anew.
 
     Raises:
         LimaskError: no such host or option, or a host that does not start here as it is; nothing has been
@@ -46,6 +52,9 @@ def run_host(
         SystemExit: the host ended with a status of its own; ``DIVERGED_STATUS`` where training diverged.
     """
     results = results.resolve()
+    start: State = {
+        "host": host, "arguments": arguments, "sinks": list(sinks), "compat": with_compat, "pid": os.getpid(),
+    }  # fmt: skip
     if results.exists() and not results.is_dir():
         raise LimaskError(f"--results={results} is a file: expected a folder, or none yet")
     if host == PYMARLZOOPLUS:
@@ -53,8 +62,9 @@ def run_host(
         adapter: Host = PymarlzooplusHost()
         arguments = _checked(arguments, adapter, configs)
         _redirect_results(results)
-        with _end_told(results, adapter):
-            _run_pymarlzooplus(adapter, arguments, _opened(sinks, results))
+        resumption = Resumption(adapter, results, start, save_state, resume)
+        with _end_told(resumption):
+            _run_pymarlzooplus(resumption, arguments, _opened(sinks, results))
     else:
         configs = configs_of(host, "--host")
         source = configs.parent
@@ -64,20 +74,23 @@ def run_host(
         arguments = _checked(arguments, adapter, configs)
         _redirect_results(results)
         overridden = _with_override(arguments, f"local_results_path={results}")
-        with _end_told(results, adapter):
-            _run_checkout(source, adapter, overridden, _opened(sinks, results))
+        resumption = Resumption(adapter, results, start, save_state, resume)
+        with _end_told(resumption):
+            _run_checkout(source, resumption, overridden, _opened(sinks, results))
 
 
 @contextmanager
-def _end_told(results: Path, host: Host) -> Iterator[None]:
+def _end_told(run: Resumption) -> Iterator[None]:
     """Where training diverged, end with a status of its own, and write down why: sacred ends with status 1
-    whatever was raised. Where nothing was learned, say so."""
+    whatever was raised. Where nothing was learned, say so. What has come to its end keeps no state."""
+    results, host = run.results, run.host
     try:
         yield
         _tell_if_untrained(results, host)
     except (SystemExit, DivergedError) as end:
         if isinstance(end, SystemExit) and not end.code:
             _tell_if_untrained(results, host)
+            run.forget()
             raise
         cause: BaseException | None = end
         while cause is not None and not isinstance(cause, DivergedError):
@@ -85,7 +98,9 @@ def _end_told(results: Path, host: Host) -> Iterator[None]:
         if cause is None:
             raise
         (results / DIVERGED_FILE).write_text(f"{cause}\n", encoding="utf-8")
+        run.forget()
         raise SystemExit(DIVERGED_STATUS) from end
+    run.forget()
 
 
 def _tell_if_untrained(results: Path, host: Host) -> None:
@@ -116,24 +131,26 @@ def _make_compatible(source: Path, with_compat: bool) -> None:
         )
 
 
-def _run_pymarlzooplus(host: Host, arguments: list[str], sinks: list[Sink]) -> None:
-    _enter(host, sinks)
+def _run_pymarlzooplus(run: Resumption, arguments: list[str], sinks: list[Sink]) -> None:
+    _enter(run, sinks)
     from pymarlzooplus.main import pymarlzooplus
 
     pymarlzooplus(["pymarlzooplus/main.py", *arguments])
 
 
-def _run_checkout(source: Path, host: Host, arguments: list[str], sinks: list[Sink]) -> None:
+def _run_checkout(source: Path, run: Resumption, arguments: list[str], sinks: list[Sink]) -> None:
     sys.path.insert(0, str(source))
-    _enter(host, sinks)
+    _enter(run, sinks)
     import_maskers(source.parent)
     main = str(source / "main.py")
     sys.argv = [main, *arguments]
     runpy.run_path(main, run_name="__main__")
 
 
-def _enter(host: Host, sinks: list[Sink]) -> None:
+def _enter(run: Resumption, sinks: list[Sink]) -> None:
+    host = run.host
     host.register()
+    run.install()
     if not host.has_metrics:
         mirror_in_metrics(host.logger())
     if sinks:

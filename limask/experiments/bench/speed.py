@@ -20,7 +20,7 @@ from limask import masking
 from limask.experiments import hosted
 from limask.experiments.bench import speed_plots, timing
 from limask.experiments.hosted import Arm, Shape
-from limask.experiments.storage.files import make_folder
+from limask.files import make_folder
 from limask.hosts import Host
 from limask.protocols import EpisodeBatch, Runner
 

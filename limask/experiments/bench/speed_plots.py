@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from limask.experiments.storage.files import replace
+from limask.files import replace
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 _HOST, _PARITY, _LIM = "#666666", "#0072B2", "#009E73"

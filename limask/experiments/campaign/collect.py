@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, RunState
-from limask.experiments.storage.files import write_text
 from limask.experiments.storage.sacred_files import Curve, read_curves
+from limask.files import write_text
 
 CURVES, RUNS = "curves.csv", "runs.csv"
 

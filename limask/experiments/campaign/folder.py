@@ -27,10 +27,11 @@ from typing import Literal, NamedTuple
 from limask.config.nested import flat
 from limask.errors import LimaskError
 from limask.experiments.campaign.plan import Campaign, Run
-from limask.experiments.storage.files import read_json, write_json
 from limask.experiments.storage.locks import is_locked, lock, locked
 from limask.experiments.storage.sacred_files import latest_run
+from limask.files import read_json, write_json
 from limask.protocols import State
+from limask.resumable import forget, states
 
 #: Seconds that the runs of a campaign that was killed have to end with it.
 LOCK_SECONDS = 3.0
@@ -114,8 +115,12 @@ class Attempt:
         return descriptor
 
     def settle(self, outcome: Outcome) -> None:
-        """Mark how it ended, for good."""
+        """Mark how it ended, for good. With a result, nothing is kept any more of what earlier ones left to
+        go on from."""
         write_json(self.folder / _MARKERS[outcome.result], outcome._asdict())
+        if self.is_done:
+            for folder in self.folder.parent.glob("attempt_*"):
+                forget(Attempt(folder).results)
 
     def outcome(self) -> Outcome:
         """How it ended, where it has ended.
@@ -257,6 +262,16 @@ class CampaignFolder:
         attempts = self.attempts(run)
         number = 1 + (_number(attempts[-1].folder) if attempts else 0)
         return Attempt(self._folder(run) / f"attempt_{number}")
+
+    def cut_off(self, run: Run) -> Attempt | None:
+        """The attempt at ``run`` with which the next one is to go on, None where it is to begin anew: also
+        after one that has failed without getting any further."""
+        for attempt in reversed(self.attempts(run)):
+            if states(attempt.results):
+                return attempt
+            if attempt.has_failed:
+                return None
+        return None
 
     def _folder(self, run: Run) -> Path:
         return self.root / "runs" / run.id

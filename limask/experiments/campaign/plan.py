@@ -181,8 +181,13 @@ class Campaign:
         own |= flat({"env_args": run.environment.env_args})
         return own | flat(self.overrides) | flat(run.arm.overrides)
 
-    def command(self, run: Run, results: Path) -> list[str]:
-        """Command that trains ``run``: what a user would type, with this interpreter."""
+    def command(self, run: Run, results: Path, resume: Path | None = None) -> list[str]:
+        """Command that trains ``run``: what a user would type, with this interpreter. ``resume`` are results
+        of the same run, which was cut off."""
+        if resume is not None:
+            return [
+                sys.executable, "-m", "limask", "run", "--resume", str(resume), "--results", str(results)
+            ]  # fmt: skip
         limask = [sys.executable, "-m", "limask", "run", "--host", self.host, "--results", str(results)]
         limask += ["--compat"] if self.compat else []
         limask += (f"--sink={name}" for name in self.sinks)

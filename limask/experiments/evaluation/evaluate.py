@@ -15,7 +15,7 @@ from limask.experiments.evaluation.perturb import REGISTRY, Perturbation, Pertur
 from limask.experiments.evaluation.trained import Frozen, check_seed, freeze, read_run
 from limask.experiments.hosted import Statistics
 from limask.experiments.statistics import wilson_interval
-from limask.experiments.storage.files import claim
+from limask.files import claim
 from limask.hosts import Host
 from limask.layouts import smax_layout
 from limask.protocols import Runner
@@ -128,9 +128,9 @@ def _tell(policy: Frozen) -> None:
 def _rows(host: Host, policy: Frozen, name: str, perturbations: Sequence[Perturbation]) -> Iterator[Row]:
     run, args = policy.run, policy.args
     runner = hosted.runner(host, "vector", args, policy.shape, policy.mac)
-    battles = runner.env
+    battles = runner.test_env
     for perturbation in perturbations:
-        runner.env = PerturbedBattles(battles, perturbation, args.env_args["seed"])
+        runner.test_env = PerturbedBattles(battles, perturbation, args.env_args["seed"])
         statistics = _fight(runner, args.test_nepisode)
         yield Row(
             str(run.folder), run.arm, run.environment, run.config["seed"], run.steps, policy.shape.name,

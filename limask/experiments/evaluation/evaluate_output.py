@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from limask.experiments.display import nth_style
 from limask.experiments.statistics import Interval
-from limask.experiments.storage.files import replace
+from limask.files import replace
 
 CSV, PNG = "evaluate.csv", "evaluate.png"
 NAMES = (CSV, PNG)

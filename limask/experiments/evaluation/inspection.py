@@ -16,7 +16,7 @@ from limask.experiments.evaluation import inspection_output
 from limask.experiments.evaluation.inspection_output import Inspection
 from limask.experiments.evaluation.trained import Frozen, TrainedRun, check_seed, freeze, read_run
 from limask.experiments.hosted import Statistics
-from limask.experiments.storage.files import claim
+from limask.files import claim
 from limask.hosts import Host
 from limask.layouts import Layout, tokens
 from limask.protocols import EpisodeBatch
@@ -82,6 +82,7 @@ def _episode(host: Host, frozen: Frozen) -> tuple[Any, bool]:
     """The host's batch with the one episode's T steps, and whether it was won."""
     runner = hosted.runner(host, "vector", frozen.args, frozen.shape, frozen.mac)
     runner.logger = Statistics()
+    runner.test_env = runner.env  # the battle of this very seed
     runner.run(test_mode=True)
     n_steps = int(runner.batch["filled"].sum())
     return runner.batch[:, :n_steps], runner.logger.last["test_battle_won_mean"] > 0

@@ -12,7 +12,7 @@ import torch
 
 from limask.experiments.display import Axes
 from limask.experiments.evaluation.trained import TrainedRun
-from limask.experiments.storage.files import replace
+from limask.files import replace
 
 CSV, PNG = "inspect.csv", "inspect.png"
 NAMES = (CSV, PNG)

@@ -13,7 +13,7 @@ from limask.config.nested import merged
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.hosted import Shape
-from limask.experiments.storage.files import read_json
+from limask.files import read_json
 from limask.hosts import Host
 from limask.install.families import PYMARLZOOPLUS
 from limask.learning.checkpoints import read_weights

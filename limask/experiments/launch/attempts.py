@@ -89,7 +89,8 @@ def attempt_job(folder: CampaignFolder, run: Run, attempt: Attempt | None = None
     """What it takes to make ``attempt`` at ``run``, the next one where none is given."""
     campaign = folder.campaign
     attempt = attempt or folder.next_attempt(run)
-    command = campaign.command(run, attempt.results)
+    before = folder.cut_off(run)
+    command = campaign.command(run, attempt.results, None if before is None else before.results)
     record = {
         "run": run.id,
         "host": campaign.host,

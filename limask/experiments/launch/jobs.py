@@ -20,8 +20,8 @@ from limask.experiments.launch import tether
 #: Seconds between two looks at the children.
 POLL_SECONDS = 1.0
 
-#: Seconds that a child has between being asked to end and being killed.
-GRACE_SECONDS = 5.0
+#: Seconds that a child has between being asked to end and being killed: for a run, to keep its state.
+GRACE_SECONDS = 20.0
 
 _LAST_BYTES = 8192
 

@@ -14,6 +14,7 @@ from limask.experiments.campaign.check import check_campaign
 from limask.experiments.campaign.collect import CURVES, RUNS, collect
 from limask.experiments.campaign.folder import CampaignFolder, RunState
 from limask.experiments.campaign.plan import read_campaign
+from limask.experiments.launch.attempts import attempt_job
 from limask.experiments.launch.launcher import Follower, Launcher, LocalLauncher
 from limask.experiments.launch.view import campaign_view
 
@@ -50,8 +51,7 @@ def run_campaign(
             folder.check()
             for state in folder.states(is_running=False):
                 if state.state == "waiting":
-                    results = folder.next_attempt(state.run).results
-                    print(shlex.join(campaign.command(state.run, results)))
+                    print(shlex.join(attempt_job(folder, state.run).command))
             return
         launcher = launcher or LocalLauncher()
         launcher.require()

@@ -14,7 +14,7 @@ from limask.experiments.campaign.folder import Attempt, Outcome
 from limask.experiments.launch import jobs
 from limask.experiments.launch.attempts import AttemptJob, RemoteJob, attempt_job, run_attempt
 from limask.experiments.launch.launcher import Follower, require_extra
-from limask.experiments.storage.files import read_json, write_json
+from limask.files import read_json, write_json
 from limask.protocols import Block
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from limask.experiments.display import Axes, nth_style, percent
 from limask.experiments.report.data import Numbers, Ratio
 from limask.experiments.report.numbers import compared
 from limask.experiments.report.tables import over
-from limask.experiments.storage.files import replace
+from limask.files import replace
 
 # Stand for the page's colours of text and lines, which change with the reader's scheme.
 _INK, _RULE = "#010203", "#d0d1d2"

@@ -13,8 +13,8 @@ from limask.experiments.campaign.folder import Attempt, CampaignFolder, RunState
 from limask.experiments.campaign.plan import Campaign
 from limask.experiments.report.data import Report, Result, RunRecord
 from limask.experiments.report.numbers import numbers, score, tasks
-from limask.experiments.storage.files import read_json
 from limask.experiments.storage.sacred_files import Curve, read_curves
+from limask.files import read_json
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Block, State
 

@@ -16,7 +16,7 @@ from limask.experiments.report.plots import pictures, write_png
 from limask.experiments.report.runs import read_report
 from limask.experiments.report.tables import Table, ablation
 from limask.experiments.report.text import cautions, counted, headlines
-from limask.experiments.storage.files import write_json, write_text
+from limask.files import write_json, write_text
 from limask.protocols import State
 
 #: The report's folder in the campaign's.

@@ -1,0 +1,239 @@
+"""A run that goes on where it was cut off: its whole state is kept every few minutes, and at SIGTERM.
+
+All hosts train in one loop, whose every round begins with ``runner.run(test_mode=False)``: then nothing is
+half done. What the loop knows beside its objects are a few local variables of its function, kept as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from limask import __version__
+from limask.errors import LimaskError
+from limask.files import make_folder, replace, write_json
+from limask.hosts.base import Host
+from limask.hosts.snapshot import Snapshot, random_state, set_random_state
+from limask.protocols import State
+from limask.resumable import FOLDER, RUN_FILE, forget, states
+
+#: States kept: should the last be damaged, there is another.
+KEPT = 2
+#: Share of the time that may go into keeping states, at most.
+SHARE = 0.02
+#: Local variables of the hosts' loops that hold its state; what else they hold is objects, or of one round.
+_COUNTERS = ("episode", "last_test_T", "last_log_T", "model_save_time")
+
+
+class Resumption:
+    """Keeps a run's state, and has a run begin with one.
+
+    Args:
+        host: where limask is registered.
+        results: folder for everything the run writes.
+        start: how it was started, for ``read_start``.
+        every: seconds between two states; 0 = none is kept.
+        resume: results of the run that this one goes on with, or None.
+    """
+
+    def __init__(self, host: Host, results: Path, start: State, every: float, resume: Path | None) -> None:
+        self.host, self.results, self.every = host, results, every
+        self.start = start
+        self._begin_with = [] if resume is None else states(resume)
+        self._saved, self._seconds = time.monotonic(), 0.0
+        self._signal: int | None = None
+        self._is_training = False
+        self._is_told = False
+
+    def install(self) -> None:
+        """Have every runner of the host ask before it plays, and SIGTERM wait for the state to be kept."""
+        registry = self.host.module("runners").REGISTRY
+        for name, build in list(registry.items()):
+            registry[name] = self._watched(build)
+        if self.every:
+            signal.signal(signal.SIGTERM, self._note)
+
+    def forget(self) -> None:
+        """Delete the states: the run has come to its end."""
+        forget(self.results)
+
+    def _watched(self, build: Any) -> Any:
+        def built(*args: Any, **options: Any) -> Any:
+            runner = build(*args, **options)
+            play = runner.run
+
+            def run(*args: Any, **options: Any) -> Any:
+                frame = sys._getframe(1)
+                is_test = options.get("test_mode", args[0] if args else False)
+                if not is_test and "buffer" in frame.f_locals:
+                    self._begin_round(frame)
+                return play(*args, **options)
+
+            runner.run = run
+            return runner
+
+        return built
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # A worker that was forked from here has this handler, and nothing to keep; a second signal is urgent.
+        if os.getpid() != self.start["pid"]:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if self._signal is not None or not self._is_training:
+            raise SystemExit(128 + number)
+        self._signal = number
+
+    def _begin_round(self, frame: FrameType) -> None:
+        if self._begin_with:
+            self._load(frame)
+            self._saved = time.monotonic()
+        self._is_training = True
+        if self._signal is not None:
+            self._save(frame)
+            print(
+                f"limask: stopped by {signal.Signals(self._signal).name}; "
+                f"go on with `limask run --resume {self.results}`",
+                file=sys.stderr,
+            )
+            raise SystemExit(128 + self._signal)
+        if self.every and time.monotonic() - self._saved >= max(self.every, self._seconds / SHARE):
+            self._save(frame)
+
+    def _roots(self, frame: FrameType) -> tuple[Snapshot, dict[str, Any]]:
+        """Who walks the objects of the loop, and these."""
+        batch: type = self.host.module("components.episode_buffer").EpisodeBatch
+        found = frame.f_locals
+        logger = found["logger"]
+
+        def is_ours(kind: type) -> bool:
+            return not issubclass(kind, batch) and self.host.has(kind)
+
+        names = [name for name, value in found.items() if value is not logger and is_ours(type(value))]
+        return Snapshot(is_ours, [logger, self]), {name: found[name] for name in names}
+
+    def _save(self, frame: FrameType) -> None:
+        began, found = time.monotonic(), frame.f_locals
+        snapshot, roots = self._roots(frame)
+        t_env = int(found["runner"].t_env)
+        state = {
+            "limask": __version__,
+            "counters": {name: found[name] for name in _COUNTERS if name in found},
+            "objects": {name: snapshot.capture(value) for name, value in roots.items()},
+            "buffer": _episodes_of(found["buffer"]),
+            "logged": _logged(found["logger"].stats),
+            "random": random_state(),
+        }
+        try:
+            folder = self.results / FOLDER
+            make_folder(folder)
+            write_json(folder / RUN_FILE, _with_seed(self.start, found["args"].seed))
+            replace(folder / f"{t_env}.pt", lambda path: torch.save(state, path))
+            for old in states(self.results)[KEPT:]:
+                old.unlink()
+        except (OSError, RuntimeError) as error:  # torch's writer has errors of its own for a full disk
+            self._tell(f"the run's state could not be kept ({error}); training goes on without")
+        self._saved = time.monotonic()
+        self._seconds = self._saved - began
+
+    def _tell(self, line: str) -> None:
+        if not self._is_told:
+            print(f"limask: {line}", file=sys.stderr)
+        self._is_told = True
+
+    def _load(self, frame: FrameType) -> None:
+        files, self._begin_with = self._begin_with, []
+        state = _read(files)
+        snapshot, roots = self._roots(frame)
+        for name, node in state["objects"].items():
+            if name not in roots:
+                raise LimaskError(f"{files[0]} was kept by a run with {name}, which this one lacks")
+            snapshot.restore(roots[name], node)
+        _put_episodes(frame.f_locals["buffer"], state["buffer"])
+        logger = frame.f_locals["logger"]
+        # Through the logger, and so into all files of this run, in the order of time.
+        for t_env, key, value, is_numpys in sorted(state["logged"], key=lambda entry: int(entry[0])):
+            logger.log_stat(key, np.float64(value) if is_numpys else value, t_env)
+        _set_locals(frame, state["counters"])
+        set_random_state(state["random"])
+        print(f"limask: goes on at {frame.f_locals['runner'].t_env} environment steps", file=sys.stderr)
+
+
+def _read(files: Sequence[Path]) -> State:
+    """The last state that is whole.
+
+    Raises:
+        LimaskError: none is, or it is another version's.
+    """
+    for file in files:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever its reader does on a damaged file
+            print(f"limask: {file} is damaged ({error}): the one before it is taken", file=sys.stderr)
+            continue
+        if state.get("limask") != __version__:
+            raise LimaskError(
+                f"{file} was kept by limask {state.get('limask')}, and this is {__version__}: go on with that"
+            )
+        return dict(state)
+    raise LimaskError(f"{files[0].parent}: no state in it is whole; start the run anew")
+
+
+def _with_seed(start: State, seed: int) -> State:
+    """How the run was started, with the seed that sacred has drawn where none was given."""
+    arguments = start["arguments"]
+    if any(argument.startswith("seed=") for argument in arguments):
+        return start
+    given = [] if "with" in arguments else ["with"]
+    return start | {"arguments": [*arguments, *given, f"seed={seed}"]}
+
+
+def _logged(stats: Mapping[str, Sequence[tuple[int, Any]]]) -> list[tuple[int, str, float, bool]]:
+    """What a host's logger has been told: environment steps, name, value, and whether that was a number of
+    numpy's, which sacred writes in another form."""
+    return [
+        (int(t_env), key, getattr(value, "item", lambda value=value: value)(), isinstance(value, np.generic))
+        for key, pairs in stats.items()
+        for t_env, value in pairs
+    ]
+
+
+def _episodes_of(buffer: Any) -> State:
+    """The episodes of a replay buffer, without its padding, and where it stands."""
+    n_episodes, tables = buffer.episodes_in_buffer, {}
+    filled = buffer.data.transition_data["filled"][:n_episodes, :, 0] > 0
+    for key, values in buffer.data.transition_data.items():
+        tables[key] = values[:n_episodes][filled]
+    constants = {key: values[:n_episodes].clone() for key, values in buffer.data.episode_data.items()}
+    return {
+        "index": buffer.buffer_index, "n_episodes": n_episodes, "filled": filled, "tables": tables,
+        "constants": constants,
+    }  # fmt: skip
+
+
+def _put_episodes(buffer: Any, state: State) -> None:
+    n_episodes, filled = state["n_episodes"], state["filled"]
+    data = buffer.data.transition_data
+    if n_episodes > buffer.buffer_size or data.keys() != state["tables"].keys():
+        raise LimaskError("the replay buffer is of another build than the one kept: give the run its options")
+    for key, values in state["tables"].items():
+        data[key][:n_episodes][filled.to(data[key].device)] = values.to(data[key].device)
+    for key, values in state["constants"].items():
+        buffer.data.episode_data[key][:n_episodes] = values
+    buffer.buffer_index, buffer.episodes_in_buffer = state["index"], n_episodes
+
+
+def _set_locals(frame: FrameType, values: State) -> None:
+    """Give local variables of a running function these values, as debuggers do."""
+    frame.f_locals.update(values)
+    if sys.version_info < (3, 13):  # from then on ``f_locals`` writes through
+        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))

@@ -1,0 +1,246 @@
+"""A run that is cut off goes on, and its numbers are those of the run that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import checkout_parts
+import host_parts
+import pytest
+import torch
+
+from limask import cli
+from limask.errors import LimaskError
+from limask.experiments.campaign.folder import Outcome
+from limask.experiments.campaign.plan import Campaign
+from limask.experiments.launch.attempts import attempt_job
+from limask.experiments.storage.sacred_files import latest_run, read_curves
+from limask.files import write_json
+from limask.hosts import resume
+from limask.resumable import FOLDER, RUN_FILE, read_start, states
+
+OPTIONS = [
+    "--config=qmix_lim", "--env-config=smax", "with", "env_args.map_name=3m", "t_max=1200", "batch_size=16",
+    "test_interval=500", "test_nepisode=8", "lim.autoencoder.warmup=500", "lim.masker.replay=0.5",
+    *(f"{name}_interval=1" for name in ("log", "runner_log", "learner_log")),
+]  # fmt: skip
+
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts ``limask run``, which does not outlive the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def started(results: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "limask", "run", "--results", results, *arguments]
+        with (tmp_path / f"{results}.log").open("ab") as log:
+            env = os.environ | {"OMP_NUM_THREADS": "1"}
+            processes.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log))
+        return processes[-1]
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def wait_for(is_so: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 480
+    while not is_so():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def steps_kept(results: Path) -> int:
+    files = states(results)
+    return int(files[0].stem) if files else 0
+
+
+@pytest.mark.parametrize("where", ["pymarlzooplus", *checkout_parts.by_family()], ids=str)
+def test_killed_and_stopped_and_still_the_same_digits(tmp_path: Path, start: Start, where: Any) -> None:
+    given = ["--host", str(where), *([] if where == "pymarlzooplus" else ["--compat"])]
+    whole = start("whole", *given, "--save-state", "0", *OPTIONS, "seed=3")
+    cut = start("cut", *given, "--save-state", "0.1", *OPTIONS, "seed=3")
+    wait_for(lambda: steps_kept(tmp_path / "cut") > 0, cut)
+    cut.kill()
+    assert cut.wait() == -signal.SIGKILL
+    at_kill = steps_kept(tmp_path / "cut")
+
+    # Stopped as it goes on, it keeps its state before it ends.
+    stopped = start("stopped", "--resume", "cut")
+    wait_for(lambda: b"goes on at" in (tmp_path / "stopped.log").read_bytes(), stopped)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(240) == 128 + signal.SIGTERM
+    assert steps_kept(tmp_path / "stopped") > at_kill
+    assert b"go on with `limask run --resume" in (tmp_path / "stopped.log").read_bytes()
+
+    last = start("stopped", "--resume", "stopped")
+    assert last.wait(480) == 0 and whole.wait(480) == 0
+    assert not (tmp_path / "stopped" / FOLDER).exists() and not (tmp_path / "whole" / FOLDER).exists()
+    expected, found = (_curves(tmp_path / name) for name in ("whole", "stopped"))
+    assert {"loss", "rec_loss", "grad_norm", "return_mean", "test_battle_won_mean"} <= expected.keys()
+    assert len(expected["test_return_mean"].steps) >= 3
+    assert found == expected
+
+
+def _curves(results: Path) -> dict[str, Any]:
+    run = latest_run(results)
+    assert run is not None
+    return read_curves(run)
+
+
+# -- the files ------------------------------------------------------------------------------------------
+
+
+def keep(results: Path, *steps: int) -> None:
+    (results / FOLDER).mkdir(parents=True)
+    write_json(results / FOLDER / RUN_FILE, {"host": "pymarlzooplus", "arguments": ["with", "a=1"]})
+    for step in steps:
+        torch.save({"limask": resume.__version__, "at": step}, results / FOLDER / f"{step}.pt")
+
+
+def test_the_last_whole_state_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path, 900, 1000)
+    files = states(tmp_path)
+    assert [file.name for file in files] == ["1000.pt", "900.pt"]
+    assert resume._read(files)["at"] == 1000
+    files[0].write_bytes(files[0].read_bytes()[:200])
+    assert resume._read(files)["at"] == 900
+    assert "1000.pt is damaged" in capsys.readouterr().err
+    files[1].write_bytes(b"")
+    with pytest.raises(LimaskError, match="no state in it is whole"):
+        resume._read(files)
+
+
+def test_a_state_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(tmp_path, 5)
+    monkeypatch.setattr(resume, "__version__", "99.0")
+    with pytest.raises(LimaskError, match=r"5\.pt was kept by limask .*, and this is 99\.0"):
+        resume._read(states(tmp_path))
+
+
+def test_a_full_disk_does_not_end_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(resume, "replace", full)
+    run = resume.Resumption(host_parts.load_host("pymarlzooplus"), tmp_path, {"arguments": []}, 1.0, None)
+    seen = SimpleNamespace(f_locals={
+        "runner": SimpleNamespace(t_env=7), "logger": SimpleNamespace(stats={}), "buffer": _empty_buffer(),
+        "args": SimpleNamespace(seed=1),
+    })  # fmt: skip
+    for _ in range(2):
+        run._save(seen)  # type: ignore[arg-type]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in line and "training goes on" in line
+    assert states(tmp_path) == []
+
+
+def _empty_buffer() -> Any:
+    data = SimpleNamespace(transition_data={"filled": torch.zeros(4, 3, 1)}, episode_data={})
+    return SimpleNamespace(data=data, episodes_in_buffer=0, buffer_index=0)
+
+
+def test_the_replay_buffer_is_kept_without_its_padding() -> None:
+    """Two episodes, of two steps and of one, of four that there is room for."""
+    kept, new = _empty_buffer(), _empty_buffer()
+    kept.buffer_index, kept.episodes_in_buffer, new.buffer_size = 2, 2, 4
+    kept.data.transition_data["filled"][0, :2] = 1
+    kept.data.transition_data["filled"][1, :1] = 1
+    kept.data.transition_data["obs"] = torch.arange(24.0).view(4, 3, 2) * kept.data.transition_data["filled"]
+    new.data.transition_data["obs"] = torch.zeros(4, 3, 2)
+    state = resume._episodes_of(kept)
+    assert state["tables"]["obs"].tolist() == [[0, 1], [2, 3], [6, 7]]
+    resume._put_episodes(new, state)
+    assert (new.buffer_index, new.episodes_in_buffer) == (2, 2)
+    for key, values in kept.data.transition_data.items():
+        assert torch.equal(new.data.transition_data[key], values), key
+    new.buffer_size = 1
+    with pytest.raises(LimaskError, match="the replay buffer is of another build"):
+        resume._put_episodes(new, state)
+
+
+def test_the_seed_that_was_drawn_is_kept() -> None:
+    drawn = resume._with_seed({"arguments": ["--config=a"]}, 7)
+    assert drawn == {"arguments": ["--config=a", "with", "seed=7"]}
+    assert resume._with_seed({"arguments": ["with", "t=1"]}, 7) == {"arguments": ["with", "t=1", "seed=7"]}
+    given = {"arguments": ["with", "seed=3"]}
+    assert resume._with_seed(given, 7) is given
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--resume", "none"], "--resume=none has no state/"),
+        (["--resume", "kept", "--host", "pymarlzooplus"], "the run goes on as it was started"),
+        (["--resume", "kept", "t_max=9"], "the run goes on as it was started"),
+        (["--config=qmix_lim"], "--host is missing"),
+        (["--host", "pymarlzooplus", "--save-state", "-1"], "expected seconds"),
+        (["--host", "pymarlzooplus", "--save-state", "nan"], "expected seconds"),
+    ],
+)
+def test_mistakes(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep(tmp_path / "kept", 1)
+    assert cli.main(["run", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert read_start(tmp_path / "kept")["arguments"] == ["with", "a=1"]
+
+
+# -- campaigns ------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_goes_on_with_what_was_cut_off(tmp_path: Path) -> None:
+    campaign = Campaign.from_block({
+        "host": "pymarlzooplus", "t_max": 1000, "test_interval": 500, "thresholds": [0.5], "seeds": [1],
+        "arms": {"a": {"config": "qmix_fc"}},
+        "environments": {"3m": {"env_config": "smax", "env_args": {"map_name": "3m"}}},
+    })  # fmt: skip
+    from limask.experiments.campaign.folder import CampaignFolder
+
+    folder = CampaignFolder(tmp_path, campaign)
+    (run,) = campaign.runs()
+
+    def next_command(*ended: Any) -> tuple[Any, list[str]]:
+        job = attempt_job(folder, run)
+        os.close(job.attempt.create({}))
+        return job.attempt, list(job.command)
+
+    first, command = next_command()
+    assert "--resume" not in command
+    keep(first.results, 400)
+    first.settle(Outcome("interrupted", 1.0))
+
+    second, command = next_command()
+    assert command[command.index("--resume") + 1] == str(first.results)
+    assert command[command.index("--results") + 1] == str(second.results)
+    second.settle(Outcome("interrupted", 1.0))  # before it kept a state of its own
+    third, command = next_command()
+    assert command[command.index("--resume") + 1] == str(first.results)
+    keep(third.results, 700)
+    third.settle(Outcome("failed", 1.0, "killed"))
+    fourth, command = next_command()
+    assert command[command.index("--resume") + 1] == str(third.results)
+    fourth.settle(Outcome("failed", 1.0, "the same again"))
+    # Who got no further may be stuck in what was kept: it begins anew.
+    fifth, command = next_command()
+    assert "--resume" not in command
+    fifth.settle(Outcome("finished", 1.0))
+    assert not list(tmp_path.rglob("*.pt"))
+    assert json.loads((fifth.folder / "DONE").read_text())["result"] == "finished"
