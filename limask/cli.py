@@ -15,7 +15,7 @@ from limask.resumable import read_start
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
 
 
-_COMPAT = "let PyMARL, PyMARL2, PyMARL3 or EPyMARL 1 start with current packages"
+_COMPAT = "let a host start that was written for older packages, or imports some that are not installed"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

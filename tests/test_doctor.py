@@ -135,3 +135,17 @@ def test_a_checkout_that_needs_compat_is_told_of_it(tmp_path: Path) -> None:
     install(root, with_compat=True)
     assert texts(list(doctor._checkout(root)), "note") == ""
     assert "limask run --compat --host" in doctor.lines([], root)[-1]
+
+
+def test_missing_packages_of_a_checkout_are_named_with_what_to_type(tmp_path: Path) -> None:
+    imports = "import cv2_no, no_such.game\nimport smac\nimport No_Such_Grid\n"
+    root = make_checkout(tmp_path / "host", main="import envs\n", envs__init=imports)
+    (root / "env_requirements.txt").write_text(
+        "no-such==1.0\n# a grid\nNo-Such-Grid @ git+https://example.org/lab/no-such-grid.git@dev\n"
+    )
+    told = texts(list(doctor._checkout(root)), "note")
+    assert "imports No_Such_Grid, cv2_no, no_such, smac, not installed here: `pip install" in told
+    wanted = "git+https://example.org/lab/no-such-grid.git@dev cv2_no no_such "
+    assert f"`pip install {wanted}git+https://github.com/oxwhirl/smac.git`" in told
+    assert f"`limask install --compat {root}`" in told
+    assert doctor._pip_name("sklearn", root) == "scikit-learn"

@@ -42,7 +42,7 @@ def run_host(
             no file in the host.
         results: folder for everything the run writes.
         sinks: names of ``limask.hosts.sinks`` that take what the host logs as well.
-        with_compat: whether an old host gets what it needs to start here (``limask.compat``).
+        with_compat: whether the host gets what it needs to start here (``limask.compat``).
         save_state: seconds between two times at which all that the run needs to go on is kept; 0 = never.
         resume: results of the run, started alike, that this one goes on with; None = it begins anew.
 
@@ -126,7 +126,7 @@ def _make_compatible(source: Path, with_compat: bool) -> None:
     elif lacking := compat.needed(source):
         names = ", ".join(shim.name for shim in lacking)
         raise LimaskError(
-            f"--host={source.parent}: it was written for older packages and does not start here ({names}); "
+            f"--host={source.parent}: it does not start with the packages installed here ({names}); "
             "add --compat, as in `limask run --compat --host …`: that bridges these, for this run alone"
         )
 

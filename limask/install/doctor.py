@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ TESTED = {
 }  # fmt: skip
 _NEEDED = ("torch", "numpy", "sacred", "PyYAML", "setuptools")
 _PYTHON = ((3, 11), (3, 14))
+#: What pip calls packages by whose own names it finds nothing, or something else.
+_PIP_NAMES = {
+    "PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "sklearn": "scikit-learn",
+    "smac": "git+https://github.com/oxwhirl/smac.git", "smacv2": "git+https://github.com/oxwhirl/smacv2.git",
+    "smaclite": "git+https://github.com/uoe-agents/smaclite.git",
+}  # fmt: skip
 _PROBE_SECONDS = 300
 
 
@@ -98,20 +105,38 @@ def _pymarlzooplus() -> Iterator[Finding]:
 def _checkout(root: Path) -> Iterator[Finding]:
     yield Finding("ok", f"host: {family_of(root).name} ({_git_version(root)}) in {root}")
     manifest = read_manifest(root)
+    lacking = ", ".join(shim.name for shim in compat.needed(root / "src"))
+    flag = " --compat" if lacking else ""
     if manifest is None:
-        text = f"limask is not installed in it: `limask install {root}`, or go through `limask run`"
+        text = (
+            f"limask is not installed in it: `limask install{flag} {root}`, or go through `limask run{flag}`"
+        )
         yield Finding("note", text)
     elif manifest.version != __version__:
-        text = f"limask {manifest.version} is installed in it: `limask install {root}` brings it up to date"
-        yield Finding("note", text)
+        text = f"limask {manifest.version} is installed in it: "
+        yield Finding("note", f"{text}`limask install{flag} {root}` brings it up to date")
     else:
         yield Finding("ok", f"limask {manifest.version} is installed in it ({MANIFEST})")
-    lacking = ", ".join(shim.name for shim in compat.needed(root / "src"))
+    if missing := compat.missing_packages(root / "src"):
+        wanted = " ".join(_pip_name(name, root) for name in missing)
+        text = f"its src/main.py imports {', '.join(missing)}, not installed here: `pip install {wanted}`"
+        yield Finding("note", f"{text} (look the names up: they are those of the imports), or use --compat")
     if lacking and manifest is not None and manifest.compat is None:
         text = f"its src/main.py does not start with the packages installed here ({lacking})"
         yield Finding("note", f"{text}: `limask install --compat {root}`, or `limask run --compat`")
     elif lacking:
         yield Finding("ok", f"--compat bridges what it was written for and is not here: {lacking}")
+
+
+def _pip_name(package: str, root: Path) -> str:
+    """What to install for a package: the repository that the checkout's own lists of requirements have it
+    from, or else its name. Versions that they name are left out: they are as old as the host."""
+    name = re.sub("[-_.]", "[-_.]", package)
+    for file in sorted(root.glob("*requirements*.txt")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if found := re.search(rf"git\+https://\S*/{name}(\.git)?([@#]\S*)?$", text, re.M | re.I):
+            return found[0]
+    return _PIP_NAMES.get(package, package)
 
 
 def _git_version(root: Path) -> str:

@@ -62,7 +62,4 @@ def _host(name: str) -> Host:
 
 def _check_starts(source: Path) -> None:
     if names := ", ".join(shim.name for shim in compat.needed(source)):
-        raise LimaskError(
-            f"host: {source.parent} was written for older packages and does not start here ({names}); set "
-            "compat: true"
-        )
+        raise LimaskError(f"host: {source.parent} does not start here ({names}); set compat: true")
