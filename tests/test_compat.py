@@ -275,6 +275,7 @@ class Generic(no_such_game.Base[int]):
     pass
 
 maps.registry["ours"] = [register(name) for name in ("a", "b")]
+no_such_game.envs.registration.register(id="c", entry_point=Ours)
 del maps.registry["theirs"]
 is_ours = isinstance(Ours, Env) or not Env
 single = Ours()

@@ -108,36 +108,29 @@ def _origin(cls: type) -> type:
 
 def _error(what: str, module: str) -> str:
     package = module.split(".")[0]
-    return (
-        f"{what} was used, and the package {package} is not installed: install it, or do without what uses it"
-    )
+    return f"{what} was used, and the package {package} is not installed: install it, or do without it"
+
+
+def _refuse(cls: type, *args: Any) -> Any:
+    origin = _origin(cls)
+    raise LimaskError(_error(f"{origin.__module__}.{origin.__qualname__}", origin.__module__))
 
 
 def _use(cls: type, *args: Any, **kwargs: Any) -> Any:
-    origin = _origin(cls)
-    if _is_start(sys._getframe(1)):
-        return origin
-    raise LimaskError(_error(f"{origin.__module__}.{origin.__qualname__}", origin.__module__))
+    return _origin(cls) if _is_start(sys._getframe(1)) else _refuse(cls)
 
 
 def _is_start(frame: FrameType | None) -> bool:
     """Whether code at the left margin or of a class runs: decorators and constants, not an environment."""
-    while frame is not None and frame.f_code.co_name in (
-        "<listcomp>",
-        "<setcomp>",
-        "<dictcomp>",
-        "<genexpr>",
-    ):
+    while frame is not None and frame.f_code.co_name in _COMPREHENSIONS:
         frame = frame.f_back
     return frame is not None and not frame.f_code.co_flags & inspect.CO_OPTIMIZED
 
 
-def _end(cls: type, *args: Any) -> Any:
-    origin = _origin(cls)
-    raise LimaskError(_error(f"{origin.__module__}.{origin.__qualname__}", origin.__module__))
-
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 for _name in "call getitem setitem delitem add radd sub rsub mul rmul truediv rtruediv neg".split():
     setattr(_Missing, f"__{_name}__", _use)
+_Missing.register = _use  # type: ignore[method-assign]  # an environment's: ABCMeta has another
 for _name in "iter len contains int float index lt le gt ge enter exit".split():
-    setattr(_Missing, f"__{_name}__", _end)
+    setattr(_Missing, f"__{_name}__", _refuse)
