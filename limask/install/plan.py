@@ -18,8 +18,10 @@ from limask.install.block import END, START, block_digest, split_at_block, vouch
 from limask.install.manifest import MAIN_FILE, REGISTRY_FILE, BlockRecord, Manifest, file_state, sha256_of
 
 _THIN_FILES = ("modules/maskers/__init__.py",)
-#: Lines that count among a program's first two (PEP 263 and the kernel's ``#!``).
+#: Of a program's first two lines: those that count (PEP 263 and the kernel's ``#!``), and those after which
+#: the second may.
 _HEAD = re.compile(rb"#!|[ \t\f]*#.*?coding[:=]")
+_EMPTY = re.compile(rb"[ \t\f]*(#|[\r\n]|\Z)")
 _PAST = {"add": "added", "replace": "replaced", "remove": "removed", "keep": "kept"}
 
 
@@ -129,7 +131,7 @@ def _plan_block(root: Path, file: str, recorded: BlockRecord | None) -> tuple[li
 
 
 def _cut_below_head(path: Path, text: bytes) -> tuple[bytes, bytes]:
-    """Cut a program below what has to stay on top: ``#!``, the encoding, imports from ``__future__``.
+    """Cut a program below what has to stay on top: ``#!``, encoding, docstring, imports from ``__future__``.
 
     Raises:
         LimaskError: it is no program that this Python understands.
@@ -138,9 +140,15 @@ def _cut_below_head(path: Path, text: bytes) -> tuple[bytes, bytes]:
     bom = codecs.BOM_UTF8 if text.startswith(codecs.BOM_UTF8) else b""
     # As Python counts lines, at which its statements end.
     lines = re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", text.removeprefix(bom))
-    end = max((i + 1 for i, line in enumerate(lines[:2]) if _HEAD.match(line)), default=0)
-    for statement in ast.parse(text).body:
-        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+    first = lines[: 2 if lines and _EMPTY.match(lines[0]) else 1]
+    end = max((i + 1 for i, line in enumerate(first) if _HEAD.match(line)), default=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the host's own
+        module = ast.parse(text)
+    has_docstring = ast.get_docstring(module, clean=False) is not None
+    for i, statement in enumerate(module.body):
+        is_future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+        if is_future or (has_docstring and i == 0):
             end = max(end, statement.end_lineno or 0)
     return bom + b"".join(lines[:end]), b"".join(lines[end:])
 
