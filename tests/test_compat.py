@@ -225,8 +225,8 @@ def test_a_package_that_the_host_finds_by_itself_is_not_missing(tmp_path: Path) 
     (root / "src/main.py").write_text(main)
     assert compat.missing_packages(root / "src") == []
     (root / "src/main.py").write_text("import envs\n")
-    (root / "no_such_game/__init__.py").touch()
-    assert compat.missing_packages(root / "src") == []
+    (root / "no_such_game/__init__.py").write_text("import no_such_grid\n")
+    assert compat.missing_packages(root / "src") == ["no_such_grid"]
 
 
 def test_a_package_that_turns_up_is_taken(old: Path, tmp_path: Path) -> None:

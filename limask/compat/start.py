@@ -38,7 +38,10 @@ def start_of(source: Path) -> Start:
         text, file = path.read_bytes(), path.resolve()
         adds_to_path |= re.search(rb"\bsys\.path\.|\baddsitedir\b", text) is not None
         for line, folder, names in _imported_by(text, path, source):
-            own = [found for name in names for found in _files_of(folder / Path(*name.split(".")))]
+            # Some checkouts are packages of their own, or have their root on the path.
+            bases = (source, source.parent) if folder == source else (folder,)
+            modules = [base / Path(*name.split(".")) for base in bases for name in names]
+            own = [found for module in modules for found in _files_of(module)]
             ahead += own
             if folder == source and not own:
                 packages[names[0].split(".")[0]].add((file, line))
