@@ -88,6 +88,22 @@ def test_an_old_host_needs_every_shim_and_starts_with_them(old: Path) -> None:
     assert not hasattr(collections, "Mapping"), "a shim left its process"
 
 
+@pytest.mark.parametrize(
+    ("main", "is_needed"),
+    [
+        ("import collections\ndef f(x):\n    return isinstance(x, collections.Mapping)\n", True),
+        ("def f(x):\n    from collections import OrderedDict, Mapping\n", True),
+        (
+            "try:\n    from collections import Mapping\nexcept:\n    from collections.abc import Mapping\n",
+            False,
+        ),
+        ("import collections.abc\nx = collections.abc.Mapping  # no collections.Mapping\n", False),
+    ],
+)
+def test_mapping_is_put_back_where_nothing_else_is_tried(main: str, is_needed: bool, tmp_path: Path) -> None:
+    assert names(make_checkout(tmp_path / "host", main=main) / "src") == ["collections.Mapping"] * is_needed
+
+
 def test_stand_ins_cannot_be_played(old: Path) -> None:
     for name in ("theirs", "ours"):
         play = f"compat.apply(source); from envs import REGISTRY; (lambda: REGISTRY[{name!r}]('3m'))()"

@@ -7,6 +7,7 @@ PyMARL, PyMARL2, PyMARL3 and EPyMARL before 2.0.0 need it everywhere. No host's 
 
 from __future__ import annotations
 
+import ast
 import collections
 import collections.abc
 import functools
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limask.compat.stand_ins import stand_in
-from limask.compat.start import missing, start_of
+from limask.compat.start import missing, start_of, statements_of
 
 _log = logging.getLogger("limask.compat")
 
@@ -97,7 +98,7 @@ def _shims(source: Path) -> Iterator[Shim]:
     main = _text(source / "main.py")
     if re.search(r"yaml\.load\(\w+\)", main):
         yield Shim("yaml.load", "a Loader is chosen for calls that name none (yaml.SafeLoader)", _yaml_load)
-    if re.search(r"collections\.Mapping\b", main) and not hasattr(collections, "Mapping"):
+    if _asks_for_mapping(main) and not hasattr(collections, "Mapping"):
         yield Shim("collections.Mapping", "points at collections.abc.Mapping again", _mapping)
     start = start_of(source)
     if lacking := missing(source, start):
@@ -125,6 +126,21 @@ def _yaml_load() -> None:
         return load(stream, Loader)
 
     yaml.load = with_default
+
+
+def _asks_for_mapping(main: str) -> bool:
+    """Whether it takes ``Mapping`` from ``collections``, and has no other way where that fails."""
+    ahead: list[ast.AST] = [*statements_of(main)]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.ImportFrom) and node.module == "collections":
+            if any(alias.name == "Mapping" for alias in node.names):
+                return True
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) == "collections.Mapping":
+            return True
+        elif not isinstance(node, ast.Try):
+            ahead += ast.iter_child_nodes(node)
+    return False
 
 
 def _mapping() -> None:

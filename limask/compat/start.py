@@ -70,13 +70,7 @@ def _is_in_checkout(name: str, source: Path, start: Start) -> bool:
 def _imported_by(text: bytes, path: Path, source: Path) -> Iterator[tuple[int, Path, list[str]]]:
     """Of each import at the left margin: its line, the folder that it starts from, and the modules it may
     mean."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the host's own
-        try:
-            statements = ast.parse(text).body
-        except (SyntaxError, ValueError):
-            return
-    for node in statements:
+    for node in statements_of(text):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, source, [alias.name]
@@ -85,6 +79,16 @@ def _imported_by(text: bytes, path: Path, source: Path) -> Iterator[tuple[int, P
             module = node.module or ""
             names = [f"{module}.{alias.name}".lstrip(".") for alias in node.names]
             yield node.lineno, folder, [*([module] if module else []), *names]
+
+
+def statements_of(text: bytes | str) -> list[ast.stmt]:
+    """Of a program of the host's; none where it is not one that this Python understands."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the host's own
+        try:
+            return ast.parse(text).body
+        except (SyntaxError, ValueError):
+            return []
 
 
 def _files_of(module: Path) -> list[Path]:
