@@ -102,7 +102,7 @@ def _shims(source: Path) -> Iterator[Shim]:
         yield Shim("collections.Mapping", "points at collections.abc.Mapping again", _mapping)
     start = start_of(source)
     if lacking := missing(source, start):
-        effect = "not installed, and stood in for: what uses them fails with an error that names the package"
+        effect = "not installed, and stood in for: to use one is an error that names it"
         yield Shim(", ".join(lacking), effect, functools.partial(stand_in, lacking))
     if _protobuf_is_newer():
         effect = "reads StarCraft II's messages in Python (PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python)"
