@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -372,3 +375,21 @@ def test_missing_jaxmarl_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_observing_before_reset_says_so(one_battle: SmaxEnv) -> None:
     with pytest.raises(LimaskError, match="reset"):
         SmaxEnv("2s3z", seed=0).get_obs()
+
+
+#: A host's root logger is at DEBUG when SMAX is imported, compiled and played.
+_LOGGED = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s")
+if len(sys.argv) > 1:
+    logging.getLogger("jax").setLevel(sys.argv[1])
+from limask.envs.smax import SmaxVector
+SmaxVector("3m", [0]).reset()
+"""
+
+
+@pytest.mark.parametrize("chosen", [[], ["DEBUG"]])
+def test_jax_tells_a_hosts_log_nothing_of_what_it_compiles_unless_asked_to(chosen: list[str]) -> None:
+    command = [sys.executable, "-c", _LOGGED, *chosen]
+    said = subprocess.run(command, text=True, capture_output=True, check=True).stdout.splitlines()
+    assert any(name.startswith("jax") for name in said) == bool(chosen)

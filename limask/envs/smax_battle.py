@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,10 @@ def _import_jaxmarl() -> tuple[Array, Array]:
     # A battle is a few hundred small operations: on a GPU it is slower, and an accelerator's memory belongs
     # to the learner. A choice of the user's own stands.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # Hosts put the root logger at DEBUG, and jax says there what it compiles, from its import on. A level
+    # that somebody has chosen stands.
+    if (log := logging.getLogger("jax")).level == logging.NOTSET:
+        log.setLevel(logging.WARNING)
     try:
         import jax
 
