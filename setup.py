@@ -102,6 +102,7 @@ EXTRAS = {
     "ray": ["ray"],
     "slurm": ["submitit>=1.5.2"],
     "wandb": ["wandb"],
+    # `limask campaign report`, and the table of `limask campaign run` on a terminal.
     "report": ["matplotlib", "rich"],
     # The site that `make docs` builds.
     "docs": ["mkdocs-material", "mkdocstrings", "mkdocstrings-python"],
@@ -127,6 +128,11 @@ EXTRAS = {
         "websocket-client",
     ],
 }
+
+# What limask's own commands can use, whatever the host; "smac" goes with no other, see there.
+EXTRAS["all"] = sorted(
+    {need for extra in ("smax", "pymarlzooplus", "ray", "slurm", "wandb", "report") for need in EXTRAS[extra]}
+)
 
 setup(
     name="limask",

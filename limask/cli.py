@@ -10,6 +10,7 @@ from pathlib import Path
 
 from limask import __version__
 from limask.errors import DIVERGED_STATUS, LimaskError
+from limask.experiments.evaluation.units import UNITS
 from limask.resumable import read_start
 
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
@@ -83,8 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-#: What is found in it by ``limask.experiments.evaluation.trained.read_run``.
-_TRAINED = "folder of a run with a checkpoint: an attempt of a campaign, or the --results of `limask run`"
+#: What is found in it by ``limask.experiments.evaluation.runs.read_run``.
+_TRAINED = (
+    "folder of a run with a checkpoint, of any host: an attempt of a campaign, the --results of `limask "
+    "run`, or sacred's folder of a run, as results/sacred/qmix_lim/3m/1 of a checkout"
+)
 
 
 def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,9 +97,7 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     inspect.add_argument("run", type=Path, metavar="RUN", help=_TRAINED)
     text = "seed of the battle (default: 10000)"
     inspect.add_argument("--seed", type=int, default=10_000, help=text)
-    inspect.add_argument(
-        "--output", type=Path, default=Path("inspection"), help="folder for files (default: ./inspection)"
-    )
+    _add_host_and_output(inspect, "inspection/RUN")
     inspect.set_defaults(command=_inspect)
 
 
@@ -103,20 +105,31 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     text = "let trained agents fight under perturbations, or on another SMAX map"
     evaluate = commands.add_parser("evaluate", help=text, description=text, allow_abbrev=False)
     evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=_TRAINED)
-    text = "what goes wrong: dropout, burst, nearest, blind, stale, noise, flipped, sight or dead_teammate "
-    text += "(default: nothing)"
-    evaluate.add_argument("--perturb", help=text)
-    text = "how strong, 0 is nothing; what it is for each of them stands in docs/evaluation.md"
+    evaluate.add_argument(
+        "--perturb", metavar=f"{{{','.join(UNITS)}}}", help="what goes wrong (default: nothing)"
+    )
+    units = "; ".join(f"{name}: {unit}" for name, unit in UNITS.items())
+    text = f"how strong, 0 is nothing ({units})"
     evaluate.add_argument("--severity", type=float, nargs="+", default=[], help=text)
     text = "battles of each run at each severity (default: 128)"
     evaluate.add_argument("--episodes", type=int, default=128, help=text)
     evaluate.add_argument("--map", help="SMAX map to fight on (default: the one that the run was trained on)")
     text = "seed of the battles and of what goes wrong in them (default: 10000)"
     evaluate.add_argument("--seed", type=int, default=10_000, help=text)
-    evaluate.add_argument(
-        "--output", type=Path, default=Path("evaluation"), help="folder for files (default: ./evaluation)"
-    )
+    _add_host_and_output(evaluate, "evaluation/RUNS_PERTURBATION")
     evaluate.set_defaults(command=_evaluate)
+
+
+def _add_host_and_output(command: argparse.ArgumentParser, output: str) -> None:
+    text = "pymarlzooplus, or the folder of a checkout, to act in (default: the one that it was trained in)"
+    command.add_argument("--host", help=text)
+    _add_output(command, output)
+
+
+def _add_output(command: argparse.ArgumentParser, default: str, given: Path | None = None) -> None:
+    text = f"folder for files (default: ./{default})"
+    command.add_argument("--output", type=Path, default=given, help=text)
+    command.add_argument("--force", action="store_true", help="replace files of an earlier call")
 
 
 def _add_sink(parser: argparse.ArgumentParser) -> None:
@@ -135,9 +148,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")
     text = "updates, acting, environment steps, the whole loop and memory, in one process"
     speed = benchmarks.add_parser("speed", help=text, description=text, allow_abbrev=False)
-    speed.add_argument(
-        "--output", type=Path, default=Path("bench"), help="folder for files (default: ./bench)"
-    )
+    _add_output(speed, "bench", Path("bench"))
     speed.add_argument("--quick", action="store_true", help="only 2s3z, fewer turns: within three minutes")
     speed.set_defaults(command=_bench_speed)
 
@@ -223,8 +234,10 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from limask.experiments.display import say
     from limask.install.doctor import doctor, lines
 
+    say("Looking at the packages and importing the host: up to half a minute …")
     findings = doctor(options.checkout)
     print("\n".join(lines(findings, options.checkout)))
     return int(any(finding.level == "stop" for finding in findings))
@@ -255,9 +268,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _bench_speed(options: argparse.Namespace) -> None:
-    from limask.experiments.bench.speed import speed
+    from limask.experiments.bench.run import bench_speed
 
-    speed(options.output, quick=options.quick)
+    bench_speed(options.output, quick=options.quick, force=options.force)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -271,13 +284,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         map_name=options.map,
         seed=options.seed,
         output=options.output,
+        host=options.host,
+        force=options.force,
     )
 
 
 def _inspect(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.inspection import inspect
 
-    inspect(options.run, seed=options.seed, output=options.output)
+    inspect(options.run, seed=options.seed, output=options.output, host=options.host, force=options.force)
 
 
 def _campaign_run(options: argparse.Namespace) -> None:

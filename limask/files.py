@@ -31,18 +31,25 @@ def replace(path: Path, write: Callable[[Path], None]) -> None:
     _sync(path.parent)  # the name as well as the contents
 
 
-def claim(output: Path, names: Sequence[str]) -> None:
-    """Make the folder ``--output``, unless it holds one of the files that are to be written there.
+def check_free(output: Path, names: Sequence[str], *, force: bool = False) -> None:
+    """See that the folder ``--output`` can take files of these ``names``; makes nothing.
+
+    Args:
+        output: the folder, which need not exist.
+        names: of the files.
+        force: whether files that are there are to be written anew.
 
     Raises:
-        LimaskError: it does, or it cannot be made.
+        LimaskError: one of them is there already, or ``output`` is no folder.
     """
+    if output.exists() and not output.is_dir():
+        raise LimaskError(f"--output={output} is a file: expected a folder, or none yet")
     for name in names:
-        if (output / name).exists():
+        if (output / name).exists() and not force:
             raise LimaskError(
-                f"{output / name} is there already: choose another folder with --output, or delete it"
+                f"{output / name} is there already: choose another folder with --output, or replace it with "
+                "--force"
             )
-    make_folder(output)
 
 
 def make_folder(output: Path) -> None:

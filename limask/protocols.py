@@ -6,12 +6,14 @@ limask is: these are their shapes. ``Any`` stands where a host may pass what it 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # commands that need no torch do not wait for it
+    import logging
+
+    import torch
+    from torch import nn
 
 #: Options as YAML holds them, by name: of a config, of an environment, of a block.
 Block: TypeAlias = Mapping[str, Any]

@@ -19,9 +19,11 @@ from limask.envs.smax import Observation, SmaxVector, Transition
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.evaluation import evaluate, evaluate_output, perturb, trained
-from limask.experiments.evaluation.evaluate import Row, wilson_interval
+from limask.experiments.evaluation.evaluate_output import Row
 from limask.experiments.evaluation.perturb import PerturbedBattles
-from limask.experiments.statistics import Interval
+from limask.experiments.evaluation.runs import read_run
+from limask.experiments.evaluation.units import UNITS
+from limask.experiments.statistics import Interval, wilson_interval
 from limask.hosts import Host
 from limask.layouts import smax_layout, tokens
 
@@ -162,6 +164,15 @@ def test_every_battle_has_a_seed_of_its_own_however_long_those_before_it_lasted(
     assert np.array_equal(*shown)
 
 
+def test_what_the_command_names_is_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(UNITS) == list(perturb.REGISTRY)
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"--perturb {{{','.join(perturb.REGISTRY)}}}" in told
+    assert "nearest: nearest enemies in sight that are never seen" in told
+
+
 # -- evaluations -----------------------------------------------------------------------------------------
 
 
@@ -262,8 +273,11 @@ def test_curves_of_two_arms_from_the_command(
     picture = (tmp_path / "one/evaluate.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert [int.from_bytes(picture[i : i + 4], "big") for i in (16, 20)] == [800, 500]
+    (tmp_path / "one/evaluate.csv").write_text("old")
     assert main([*command, "--output", str(tmp_path / "one")]) == 2
     assert "evaluate.csv is there already" in capsys.readouterr().err
+    assert (tmp_path / "one/evaluate.csv").read_text() == "old"
+    assert main([*command, "--output", str(tmp_path / "one"), "--force"]) == 0
     assert (tmp_path / "one/evaluate.csv").read_text() == texts[0]
 
 
@@ -297,10 +311,10 @@ def test_wilson_interval() -> None:
 
 def test_nothing_is_compiled_for_an_evaluation(host: Host, runs: dict[str, Path]) -> None:
     """It would take longer than most evaluations do; of the host's own agents nothing of it is asked."""
-    run = trained.read_run(runs["entity"])
+    run = read_run(runs["entity"])
     compiling = run._replace(config={**run.config, "lim": {**run.config["lim"], "compile": True}})
     assert trained.freeze(host, compiling, None, env_args={"seed": SEED}).mac.agent.compiled is None
-    own = trained.freeze(host, trained.read_run(runs["own"]), None, env_args={"seed": SEED})
+    own = trained.freeze(host, read_run(runs["own"]), None, env_args={"seed": SEED})
     assert not hasattr(own.args, "lim")
 
 
@@ -310,7 +324,7 @@ def test_nothing_is_compiled_for_an_evaluation(host: Host, runs: dict[str, Path]
 def test_a_larger_team_has_the_trained_weights_and_the_mean_of_the_ids(
     host: Host, runs: dict[str, Path]
 ) -> None:
-    run = trained.read_run(runs["entity"])
+    run = read_run(runs["entity"])
     old = torch.load(run.checkpoint / "agent.th")
     frozen = trained.freeze(host, run, "8m", env_args={"seed": SEED})
     agent = frozen.mac.agent
@@ -330,7 +344,7 @@ def test_a_larger_team_has_the_trained_weights_and_the_mean_of_the_ids(
 
 def test_agents_without_numbers_need_no_mean(host: Host, tmp_path: Path) -> None:
     run = save_run(host, tmp_path, "qmix_entity", obs_agent_id=False)
-    frozen = trained.freeze(host, trained.read_run(run), "8m", env_args={"seed": SEED})
+    frozen = trained.freeze(host, read_run(run), "8m", env_args={"seed": SEED})
     assert frozen.note == ""
     assert frozen.shape.n_agents == 8
     old, new = torch.load(run / "models/1000/agent.th"), frozen.mac.agent.state_dict()
@@ -366,9 +380,11 @@ def test_bad_options(
 ) -> None:
     output = tmp_path / "out"
     assert main(["evaluate", str(runs["entity"]), *options.split(), "--output", str(output)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("limask: error: ") and told.count("\n") == 1
-    assert words in told
+    *loading, told = capsys.readouterr().err.splitlines()
+    assert told.startswith("limask: error: ") and words in told
+    assert not loading or loading == [
+        "Loading pymarlzooplus and compiling the battles: up to half a minute …"
+    ]
     assert not output.exists()
 
 
@@ -393,20 +409,19 @@ def test_a_flat_trunk_cannot_change_team_size(host: Host, runs: dict[str, Path])
     with pytest.raises(
         LimaskError, match=r"a flat trunk cannot change team size .*64×86.*; train with lim\.trunk"
     ):
-        trained.freeze(host, trained.read_run(runs["fc"]), "8m", env_args={"seed": SEED})
+        trained.freeze(host, read_run(runs["fc"]), "8m", env_args={"seed": SEED})
 
 
 def test_folders_that_hold_no_trained_run(host: Host, tmp_path: Path) -> None:
     def fails(folder: Path, words: str) -> None:
         with pytest.raises(LimaskError, match=words):
-            trained.read_run(folder)
+            read_run(folder)
 
     fails(tmp_path / "nowhere", "nowhere holds no run")
     run = save_run(host, tmp_path / "results/sacred/qmix_entity/3m/1", "qmix_entity")
     config = json.loads((run / "config.json").read_text())
     for key, value, words in (
         ("env", "gymma", "trained on env=gymma"),
-        ("mac", "maddpg_mac", "mac=maddpg_mac"),
         ("agent_output_type", "pi_logits", "agent_output_type=pi_logits"),
     ):
         (run / "config.json").write_text(json.dumps(config | {key: value}))
@@ -417,9 +432,9 @@ def test_folders_that_hold_no_trained_run(host: Host, tmp_path: Path) -> None:
     fails(run, "is damaged")
     (run / "config.json").write_text(json.dumps(config))
     (tmp_path / "run.json").write_text(json.dumps({"run": "a/b/seed_1", "host": "/a/checkout"}))
-    fails(tmp_path, "trained in /a/checkout")
+    assert read_run(tmp_path).host == "/a/checkout"
     (tmp_path / "run.json").write_text(json.dumps({"run": "a/b/seed_1", "host": "pymarlzooplus"}))
-    assert trained.read_run(tmp_path).name == "a/b/seed_1"
+    assert read_run(tmp_path).name == "a/b/seed_1"
     save_run(host, tmp_path / "results/sacred/qmix_entity/3m/2", "qmix_entity", steps=20_000)
     fails(tmp_path, "holds 2 runs")
     weights = torch.load(run / "models/1000/agent.th", weights_only=True)
@@ -435,9 +450,9 @@ def test_folders_that_hold_no_trained_run(host: Host, tmp_path: Path) -> None:
         else:
             torch.save(written, run / "models/1000/agent.th")
         with pytest.raises(LimaskError, match=words):
-            trained.freeze(host, trained.read_run(run), None, env_args={"seed": SEED})
+            trained.freeze(host, read_run(run), None, env_args={"seed": SEED})
     (run / "models/1000/agent.th").unlink()
-    fails(run, "no checkpoint: train with save_model=True save_model_interval")
+    fails(run, "no checkpoint, as it was trained with save_model=False: train with save_model=True save_m")
 
 
 def test_the_last_checkpoint_counts_by_its_number(host: Host, tmp_path: Path) -> None:
@@ -445,4 +460,4 @@ def test_the_last_checkpoint_counts_by_its_number(host: Host, tmp_path: Path) ->
         (tmp_path / "run").mkdir(exist_ok=True)
         save_run(host, tmp_path / "run", "qmix_entity", steps=steps)
     (tmp_path / "run/models/30000").mkdir()  # made, and not written yet
-    assert trained.read_run(tmp_path / "run").steps == 20_000
+    assert read_run(tmp_path / "run").steps == 20_000

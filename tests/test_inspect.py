@@ -17,8 +17,10 @@ from limask.cli import main
 from limask.config import RENAMED
 from limask.config.nested import flat, merged
 from limask.experiments import hosted
-from limask.experiments.evaluation import inspection
-from limask.experiments.evaluation.inspection import DRAWS, Inspection, inspect
+from limask.experiments.evaluation import look
+from limask.experiments.evaluation.inspection import inspect
+from limask.experiments.evaluation.inspection_output import Inspection
+from limask.experiments.evaluation.look import DRAWS
 from limask.hosts import Host
 from limask.layouts import tokens
 
@@ -128,7 +130,7 @@ def test_masks_are_random_before_the_informed_ones_begin(host: Host, tmp_path: P
 def test_errors_by_hand(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain autoencoder sees what the agent sees when it acts, one step after the other."""
     kept: dict[str, Any] = {}
-    watch = inspection._inspection
+    watch = look._inspection
 
     def watching(frozen: Any, episode: Any, is_won: bool) -> Inspection:
         agent, decoder = frozen.mac.agent, frozen.learner.reconstruction.autoencoder
@@ -154,7 +156,7 @@ def test_errors_by_hand(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         kept["errors"] = torch.stack(by_step)
         return watch(frozen, episode, is_won)
 
-    monkeypatch.setattr(inspection, "_inspection", watching)
+    monkeypatch.setattr(look, "_inspection", watching)
     seen = looked_at(host, tmp_path, "none", {})
     expected = kept["errors"].masked_fill(~seen.is_visible, torch.nan)
     torch.testing.assert_close(seen.error, expected, equal_nan=True, atol=1e-5, rtol=1e-4)
@@ -192,8 +194,8 @@ def test_runs_that_cannot_be_inspected(
 ) -> None:
     def fails(folder: Path, words: str, *options: str) -> None:
         assert main(["inspect", str(folder), "--output", str(tmp_path / "out"), *options]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith("limask: error: ") and words in told
+        _, error, told = capsys.readouterr().err.partition("limask: error: ")
+        assert error and words in told
         assert not (tmp_path / "out").exists()
 
     fails(run, "--seed=-1: expected a number", "--seed", "-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeAlias
 
 #: matplotlib is an extra, and looked at without its types.
@@ -18,6 +19,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def say(word: str) -> None:
+    """Tell whoever waits what is being done, beside what a command prints."""
+    print(word, file=sys.stderr, flush=True)
 
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; first those that stand out on white as well

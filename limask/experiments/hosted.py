@@ -1,21 +1,26 @@
-"""pymarlzooplus's own parts put together in this process, as its run loop does."""
+"""A host's own parts put together in this process, as its run loop does."""
 
 from __future__ import annotations
 
 import logging
+import sys
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 import yaml
 
-from limask import resources
+from limask import compat, resources
 from limask.config.nested import merged
 from limask.envs.smax import SmaxVector, env_info
 from limask.errors import LimaskError
-from limask.hosts import Host, PymarlzooplusHost
-from limask.install.families import pymarlzooplus_folder
+from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
+from limask.install import recognised
+from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Mac, State
+from limask.requirements import require
 
 
 class Shape(NamedTuple):
@@ -51,23 +56,33 @@ class SilentLogger:
         """Drop it."""
 
 
-def load_host() -> Host:
-    """pymarlzooplus with limask registered in it, single-threaded.
+def load_host(where: str = PYMARLZOOPLUS) -> Host:
+    """A host with limask registered in it, single-threaded.
+
+    Args:
+        where: ``pymarlzooplus``, or the root of a checkout, whose ``src`` is put on the import path. A
+            process can hold one checkout: all of them have modules of the same names.
 
     Raises:
-        LimaskError: a package is missing.
+        LimaskError: a package is missing, or there is no such checkout.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise LimaskError(f"{error}: `pip install 'limask[report]'`") from error
     torch.set_num_threads(1)
-    host = PymarlzooplusHost()
-    pymarlzooplus_folder()
+    if where == PYMARLZOOPLUS:
+        require(PYMARLZOOPLUS)
+        host: Host = PymarlzooplusHost()
+    else:
+        root = recognised(Path(where))
+        compat.apply(root / "src")
+        sys.path.insert(0, str(root / "src"))
+        host = host_of(root)
     try:
-        host.register()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what hosts lack for environments that are not played here
+            host.register()
     except ImportError as error:
-        raise LimaskError(f"{error}: `pip install 'limask[pymarlzooplus]'`") from error
+        raise LimaskError(f"{where} cannot be imported ({error}): install what it needs") from error
+    if where != PYMARLZOOPLUS:
+        import_maskers(root)
     return host
 
 
@@ -127,13 +142,8 @@ def arm(host: Host, args: SimpleNamespace, shape: Shape) -> Arm:
 def runner(host: Host, name: str, args: SimpleNamespace, shape: Shape, mac: Mac) -> Any:
     """Build one of the host's runners, ready to run episodes with ``mac``."""
     built = host.module("runners").REGISTRY[name](args=args, logger=SilentLogger())
-    built.setup(
-        scheme=scheme(shape),
-        groups={"agents": shape.n_agents},
-        preprocess=preprocess(host, shape),
-        mac=mac,
-        explorer=None,
-    )
+    groups = {"agents": shape.n_agents}
+    host.set_up(built, scheme=scheme(shape), groups=groups, preprocess=preprocess(host, shape), mac=mac)
     return built
 
 

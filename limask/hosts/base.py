@@ -113,6 +113,10 @@ class Host(ABC):
     def episodes_of_run(self, batch: EpisodeBatch, returns: list[float]) -> Any:
         """What the family's ``runner.run`` returns."""
 
+    def set_up(self, runner: Any, **parts: Any) -> None:
+        """Give the family's ``runner`` its ``scheme``, ``groups``, ``preprocess`` and ``mac``."""
+        runner.setup(**parts)
+
     @abstractmethod
     def smax_env(self) -> Callable[..., Any]:
         """Builds one SMAX battle as the family's runners expect it."""

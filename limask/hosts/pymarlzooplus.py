@@ -26,6 +26,10 @@ class PymarlzooplusHost(TauHost):
         """See ``Host.episodes_of_run``."""
         return batch, returns
 
+    def set_up(self, runner: Any, **parts: Any) -> None:
+        """See ``Host.set_up``."""
+        super().set_up(runner, explorer=None, **parts)
+
     def smax_env(self) -> Callable[..., Any]:
         """See ``Host.smax_env``."""
         return SmaxEnv

@@ -22,6 +22,7 @@ from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import State
+from limask.requirements import EXTRAS, require_host
 
 
 def run_host(
@@ -51,6 +52,8 @@ def run_host(
             run.
         SystemExit: the host ended with a status of its own; ``DIVERGED_STATUS`` where training diverged.
     """
+    extras = ["smax"] if "--env-config=smax" in arguments else []
+    require_host(host, *extras, *(sink for sink in sinks if sink in EXTRAS))
     results = results.resolve()
     start: State = {
         "host": host, "arguments": arguments, "sinks": list(sinks), "compat": with_compat, "pid": os.getpid(),

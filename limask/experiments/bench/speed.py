@@ -65,6 +65,7 @@ def speed(output: Path, *, quick: bool) -> None:
         if sys.platform == "linux":  # elsewhere nobody says what one program has held at most
             cases.append(_memory(effort))
     rows: list[timing.Row] = []
+    print(timing.heading(), flush=True)
     for row in itertools.chain(*cases):
         rows.append(row)
         print(timing.line(row), flush=True)

@@ -58,6 +58,12 @@ def rows(case: str, shape: str, times: Mapping[str, np.ndarray]) -> Iterator[Row
             yield Row(f"{case}, {name}", shape, host_ms, our_ms, float(ratio), float(high - low))
 
 
+def heading() -> str:
+    """Head of the printed table; rows in another unit than milliseconds name it."""
+    columns = f"{'case':<56} {'map':<14} {'host, ms':>10} {'limask, ms':>10}"
+    return f"{columns}   host/limask: median ± quartiles' distance"
+
+
 def line(row: Row) -> str:
     """A row of the printed table."""
     return (

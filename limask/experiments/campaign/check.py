@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from limask import compat
@@ -14,17 +14,23 @@ from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.hosts.options import check_names, check_run, check_values, configs_of, find_config, read_config
 from limask.install import recognised
 from limask.install.families import PYMARLZOOPLUS
+from limask.requirements import EXTRAS, require_host
 
 
-def check_campaign(campaign: Campaign) -> None:
+def check_campaign(campaign: Campaign, extras: Sequence[str] = ()) -> None:
     """Check each arm on each environment as the host and limask would at the start of a run.
 
+    Args:
+        campaign: what is to be run.
+        extras: that are needed besides, to run it.
+
     Raises:
-        LimaskError: no such host, config, option or map, or a ``lim:`` block that does not go with an
-            environment; the message names the place in the campaign file.
+        LimaskError: a package is missing, no such host, config, option or map, or a ``lim:`` block that does
+            not go with an environment; the message names the place in the campaign file.
     """
-    if "wandb" in campaign.sinks and importlib.util.find_spec("wandb") is None:
-        raise LimaskError("sinks: wandb is not installed: `pip install 'limask[wandb]'`")
+    smax = ["smax"] if any(env.env_config == "smax" for env in campaign.environments) else []
+    sinks = [sink for sink in campaign.sinks if sink in EXTRAS]
+    require_host(campaign.host, *smax, *sinks, *extras)
     configs = configs_of(campaign.host, "host")
     if campaign.host != PYMARLZOOPLUS and not campaign.compat:
         _check_starts(configs.parent)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limask.experiments.display import nth_style
+from limask.experiments.evaluation.units import UNITS
 from limask.experiments.statistics import Interval
 from limask.files import replace
 
@@ -18,19 +19,6 @@ _HEADER = (
     "run", "arm", "environment", "seed", "steps", "map", "perturbation", "severity", "episodes",
     "win_rate", "win_rate_low", "win_rate_high", "return", "return_error",
 )  # fmt: skip
-
-#: What a severity is, on the axis of the picture.
-_UNITS = {
-    "dropout": "probability that a sighting is lost, at each step",
-    "burst": "share of the sightings that are lost, for five steps at a time",
-    "nearest": "nearest enemies in sight that are never seen",
-    "blind": "agents that see nobody else all battle",
-    "stale": "age of what is seen, in time steps",
-    "noise": "standard deviation of the noise (observations are in [-1, 1])",
-    "flipped": "probability that an agent's observation is negated, at each step",
-    "sight": "lost share of the agents' sight range",
-    "dead_teammate": "teammates that do nothing",
-}
 
 
 class Row(NamedTuple):
@@ -137,7 +125,7 @@ def write_png(path: Path, rows: Sequence[Row]) -> None:
     band = "95 % interval" if n_runs == len(by_arm) else "worst to best run"
     axes.set(
         title=f"SMAX {maps}: {rows[0].episodes} battles of each run ({n_runs} runs; band: {band})",
-        xlabel=_UNITS[rows[0].perturbation],
+        xlabel=UNITS[rows[0].perturbation],
         ylabel="battles won",
         ylim=(0, 1),
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from limask.experiments.display import Axes
-from limask.experiments.evaluation.trained import TrainedRun
+from limask.experiments.evaluation.runs import TrainedRun
 from limask.files import replace
+
+if TYPE_CHECKING:
+    import torch
 
 CSV, PNG = "inspect.csv", "inspect.png"
 NAMES = (CSV, PNG)

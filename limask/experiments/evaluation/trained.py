@@ -1,55 +1,25 @@
-"""A trained run found again: what it was, and its agents with the weights of its last checkpoint."""
+"""The agents of a trained run, with the weights of its last checkpoint."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 
-from limask.config import restored
 from limask.config.nested import merged
 from limask.errors import LimaskError
 from limask.experiments import hosted
+from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.hosted import Shape
-from limask.files import read_json
 from limask.hosts import Host
-from limask.install.families import PYMARLZOOPLUS
 from limask.learning.checkpoints import read_weights
 from limask.networks.entity_trunk import EntityTrunk
-from limask.protocols import Mac, State
+from limask.protocols import Mac
 
 #: The layer whose size depends on the team where agents know their own number.
 _MIX = "fc1.mix.weight"
-
-
-class TrainedRun(NamedTuple):
-    """A run that left a checkpoint.
-
-    Attributes:
-        folder: as it was given.
-        arm: its arm in a campaign, or else its config's name.
-        environment: its environment in a campaign, or else its map.
-        config: all of the host's options, as sacred recorded them.
-        checkpoint: folder of the last checkpoint, named by its environment steps.
-    """
-
-    folder: Path
-    arm: str
-    environment: str
-    config: State
-    checkpoint: Path
-
-    @property
-    def name(self) -> str:
-        """Arm, environment and seed, as a campaign names its runs."""
-        return f"{self.arm}/{self.environment}/seed_{self.config['seed']}"
-
-    @property
-    def steps(self) -> int:
-        """Environment steps that the checkpoint was trained for."""
-        return int(self.checkpoint.name)
 
 
 class Frozen(NamedTuple):
@@ -66,67 +36,11 @@ class Frozen(NamedTuple):
     note: str
 
 
-def read_run(folder: Path) -> TrainedRun:
-    """Find what is needed of a run.
-
-    Args:
-        folder: an attempt of a campaign (``runs/ARM/MAP/seed_N/attempt_K``), the folder given to
-            ``limask run --results``, or sacred's own folder of a run.
-
-    Raises:
-        LimaskError: it is none of these, holds several runs, has no checkpoint, or was not trained on SMAX
-            in pymarlzooplus.
-    """
-    record = read_json(folder / "run.json") if (folder / "results").is_dir() else {}
-    if record.get("host", PYMARLZOOPLUS) != PYMARLZOOPLUS:
-        raise LimaskError(f"{folder} was trained in {record['host']}: expected a run of pymarlzooplus")
-    sacred = _sacred_folder(folder)
-    config = read_json(sacred / "config.json")
-    if "lim" in config:  # runs of before options were grouped
-        config["lim"] = restored(config["lim"])
-    absent = {"agent_output_type", "env", "env_args", "mac", "name", "seed", "t_max"} - config.keys()
-    if absent:
-        raise LimaskError(f"{sacred / 'config.json'} has no {', '.join(sorted(absent))}: expected a host's")
-    if config["env"] != "smax":
-        raise LimaskError(f"{folder} was trained on env={config['env']}: expected a run on env=smax")
-    if config["mac"] not in ("lim_mac", "basic_mac") or config["agent_output_type"] != "q":
-        raise LimaskError(
-            f"{folder} was trained with mac={config['mac']} "
-            f"agent_output_type={config['agent_output_type']}: expected action values, "
-            "agent_output_type=q of mac=lim_mac or mac=basic_mac"
-        )
-    arm, environment = config["name"], config["env_args"]["map_name"]
-    if "run" in record:
-        arm, environment, _ = record["run"].split("/")
-    checkpoints = [path for path in sacred.glob("models/[0-9]*") if (path / "agent.th").is_file()]
-    if not checkpoints:
-        raise LimaskError(
-            f"{folder} has no checkpoint: train with save_model=True save_model_interval=50000 "
-            "(environment steps between checkpoints)"
-        )
-    return TrainedRun(folder, arm, environment, config, max(checkpoints, key=lambda path: int(path.name)))
-
-
-def _sacred_folder(folder: Path) -> Path:
-    if (folder / "config.json").is_file():
-        return folder
-    results = folder / "results" if (folder / "results").is_dir() else folder
-    runs = sorted(path.parent for path in results.glob("sacred/*/*/[0-9]*/config.json"))
-    if not runs:
-        raise LimaskError(
-            f"{folder} holds no run: expected an attempt of a campaign (runs/ARM/MAP/seed_N/attempt_K), or "
-            "the folder given to `limask run --results`"
-        )
-    if len(runs) > 1:
-        raise LimaskError(f"{folder} holds {len(runs)} runs: name one of them, as in {runs[0]}")
-    return runs[0]
-
-
 def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) -> Frozen:
     """Build a run's agents in its host, with the weights of its checkpoint and the best action always taken.
 
     Args:
-        host: pymarlzooplus.
+        host: the run's.
         run: the trained run.
         map_name: another map than the run's own, or None.
         overrides: options laid over the run's, such as ``batch_size_run``.
@@ -152,7 +66,9 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
     if "lim" in run.config:
         # Compiling takes longer than most evaluations.
         given["lim"] = {**overrides.get("lim", {}), "compile": False}
-    args = SimpleNamespace(**merged(run.config, given))
+    # Options that another host of the same agents has, and the run's own has not.
+    defaults = yaml.safe_load((host.config_folder() / "default.yaml").read_text(encoding="utf-8"))
+    args = SimpleNamespace(**merged(merged(defaults, run.config), given))
     _, mac, learner = hosted.arm(host, args, shape)
     weights = read_weights(run.checkpoint / "agent.th", "cpu")
     weights, note = _fitted(weights, mac.agent, run, shape)
@@ -205,13 +121,3 @@ def _fitted(
 
 def _size(weights: dict[str, torch.Tensor], name: str) -> str:
     return "×".join(map(str, weights[name].shape)) if name in weights else "absent"
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a ``--seed`` that numpy or jax would not take.
-
-    Raises:
-        LimaskError: it is out of range.
-    """
-    if not 0 <= seed < 2**31:
-        raise LimaskError(f"--seed={seed}: expected a number from 0 to 2147483647")

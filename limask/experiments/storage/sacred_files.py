@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from limask.files import read_json
+from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import State
 
 
@@ -21,28 +24,63 @@ class Curve(NamedTuple):
     values: tuple[float, ...] = ()
 
 
-def latest_run(results: Path) -> Path | None:
-    """Folder of the run with the highest number below ``limask run --results``'s folder, None without any."""
+def sacred_runs(results: Path) -> list[Path]:
+    """Sacred's folders of the runs below ``limask run --results``'s folder, in order of their numbers."""
     # PyMARL numbers all runs together, the others those of an algorithm on a map.
     folders = (run for depth in ("*", "*/*/*") for run in results.glob(f"sacred/{depth}"))
     runs = [run for run in folders if run.name.isdecimal()]
-    return max(runs, key=lambda run: int(run.name), default=None)
+    return sorted(runs, key=lambda run: (int(run.name), run))
+
+
+def latest_run(results: Path) -> Path | None:
+    """The run with the highest number, None without any; see ``sacred_runs``."""
+    return next(reversed(sacred_runs(results)), None)
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """Curves of the run in folder ``run``, by metric; empty while there is no whole ``metrics.json``."""
+    """Curves of the run in folder ``run``, by metric; empty while there is no whole file of them.
+
+    PyMARL, PyMARL2 and PyMARL3 started by their own main leave ``metrics.json`` empty; what they log is in
+    ``info.json``.
+    """
+    metrics = _object(run / "metrics.json")
+    curves = {
+        name: _curve(series.get("steps", ()), series.get("values", ()))
+        for name, series in metrics.items()
+        if isinstance(series, dict)
+    }
+    if curves:
+        return curves
+    info = _object(run / "info.json")
+    return {
+        name: _curve(info[f"{name}_T"], values)
+        for name, values in info.items()
+        if isinstance(values, list) and isinstance(info.get(f"{name}_T"), list)
+    }
+
+
+def _object(file: Path) -> State:
     try:
-        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(metrics, dict):
-        return {}
-    return {name: _curve(series) for name, series in metrics.items() if isinstance(series, dict)}
+    return data if isinstance(data, dict) else {}
 
 
-def _curve(series: State) -> Curve:
-    pairs = list(zip(series.get("steps", ()), series.get("values", ()), strict=False))
-    return Curve(
-        tuple(float(step) for step, _ in pairs),
-        tuple(float(value) if isinstance(value, (int, float)) else math.nan for _, value in pairs),
-    )
+def _curve(steps: Sequence[Any], values: Sequence[Any]) -> Curve:
+    pairs = list(zip(steps, values, strict=False))
+    return Curve(tuple(float(step) for step, _ in pairs), tuple(_number(value) for _, value in pairs))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, dict):  # how sacred writes a scalar of numpy's
+        value = value.get("value")
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def host_of_run(run: Path) -> str:
+    """``pymarlzooplus``, or the root of the checkout, where sacred found ``main.py`` in ``src``."""
+    file = run / "run.json"
+    experiment = read_json(file).get("experiment") if file.is_file() else None
+    base = Path(str(experiment.get("base_dir"))) if isinstance(experiment, dict) else Path()
+    return str(base.parent) if base.name == "src" else PYMARLZOOPLUS

@@ -1,0 +1,32 @@
+"""The command ``limask bench speed``: what can be refused is refused before torch and the host are loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from limask.experiments.display import say
+from limask.files import check_free
+from limask.install.families import PYMARLZOOPLUS
+from limask.requirements import require
+
+#: What ``speed`` writes.
+_NAMES = ("speed.csv", "speed.png", "growth.png")
+
+
+def bench_speed(output: Path, *, quick: bool, force: bool = False) -> None:
+    """See ``speed.speed``.
+
+    Args:
+        output: folder for the files.
+        quick: only 2s3z, and fewer turns (under three minutes).
+        force: whether files in ``output`` are written anew.
+
+    Raises:
+        LimaskError: a package is missing, or ``output`` holds such files; nothing has been timed then.
+    """
+    check_free(output, _NAMES, force=force)
+    require(PYMARLZOOPLUS, "smax")
+    say("Loading pymarlzooplus and compiling battles: up to a minute until the first line …")
+    from limask.experiments.bench.speed import speed
+
+    speed(output, quick=quick)

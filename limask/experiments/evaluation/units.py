@@ -1,0 +1,13 @@
+"""What ``--perturb`` names, and what a severity of each is."""
+
+UNITS = {
+    "dropout": "probability that a sighting is lost, at each step",
+    "burst": "share of the sightings that are lost, for five steps at a time",
+    "nearest": "nearest enemies in sight that are never seen",
+    "blind": "agents that see nobody else all battle",
+    "stale": "age of what is seen, in time steps",
+    "noise": "standard deviation of the noise (observations are in [-1, 1])",
+    "flipped": "probability that an agent's observation is negated, at each step",
+    "sight": "lost share of the agents' sight range",
+    "dead_teammate": "teammates that do nothing",
+}
