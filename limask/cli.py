@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,7 +170,7 @@ def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     run.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
     _add_launchers(run)
     run.set_defaults(command=_campaign_run)
-    text = "how many runs are planned, done, running, failed and retried"
+    text = "how many runs are planned, done, running, failed and retried, and how far those are that run"
     status = actions.add_parser("status", help=text, description=text, allow_abbrev=False)
     status.add_argument("folder", type=Path, help="the campaign's folder")
     status.add_argument("--json", action="store_true", help="the numbers alone, as JSON")
@@ -230,6 +231,9 @@ def _uninstall(options: argparse.Namespace) -> None:
 def _status(options: argparse.Namespace) -> None:
     from limask.install import status
 
+    if options.checkout is not None and (options.checkout / "campaign.json").is_file():
+        command = shlex.join(["limask", "campaign", "status", str(options.checkout)])
+        raise LimaskError(f"{options.checkout} is a campaign's folder and no checkout: `{command}`")
     print("\n".join(status(options.checkout)))
 
 

@@ -339,6 +339,7 @@ def test_results_divergence_retries_and_failures(
         said,
     )
     assert re.search("diverge/.*: diverged after .*, any words at all about step 512", said)
+    assert said.endswith(f"\nReport: limask campaign report {output}\n")
     assert counts(output) == {"planned": 6, "done": 4, "running": 0, "failed": 2, "retried": 3}
     assert any(
         "silent/easy/seed_3: failed, ended without a result" in line for line in campaign_status(output)
@@ -426,6 +427,9 @@ def test_sigkill_half_way_then_again_gives_every_run_exactly_once(
     # Two slow runs hang, all that was before them is done.
     wait_until(lambda: (notes.parent / "seed_1/started").exists() and counts(output)["done"] == 2)
     assert counts(output) == {"planned": 6, "done": 2, "running": 2, "failed": 0, "retried": 0}
+    told = campaign_status(output)[1:]
+    assert [line.split(":")[0] for line in told] == ["slow/easy/seed_0", "slow/easy/seed_1"]
+    assert all(" steps, " in line for line in told)
     (notes / "attempt_1/results/sacred/name/map/1/metrics.json").write_text('{"test_return_mean": {"st')
     with pytest.raises(
         LimaskError, match="a campaign is running in .*: wait for it, or choose another folder"

@@ -53,6 +53,17 @@ def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--nonsense" in capsys.readouterr().err
 
 
+def test_status_of_a_campaigns_folder_points_to_the_command_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my campaign"
+    folder.mkdir()
+    (folder / "campaign.json").write_text("{}")
+    assert main(["status", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert told.endswith(f"is a campaign's folder and no checkout: `limask campaign status '{folder}'`\n")
+
+
 def test_status_names_the_version_and_the_configs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     told = capsys.readouterr().out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import pickle
@@ -21,7 +20,7 @@ import test_campaign as parts
 from launch_parts import Campaigns, parent, pids, wait_until
 from test_campaign import Given, counts, is_alive, rows
 
-from limask import cli
+from limask import cli, requirements
 from limask.errors import LimaskError
 from limask.experiments.campaign import folder as campaign_folder
 from limask.experiments.campaign.folder import CampaignFolder, Outcome
@@ -257,8 +256,7 @@ def test_dry_run_and_absent_extras(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name == package else name)
     file, output = parts.write(tmp_path, block()), tmp_path / "out"
     command = ["campaign", "run", str(file), "--output", str(output), *options]
     assert cli.main([*command, "--dry-run"]) == 0
@@ -266,7 +264,7 @@ def test_dry_run_and_absent_extras(
     assert [line.split(" -m ")[1][:10] for line in lines] == ["limask run"] * 2
     assert cli.main(command) == 2
     told = capsys.readouterr().err
-    assert f"needs {package}, which is not installed: `pip install 'limask[{options[1]}]'`" in told
+    assert f"{package} is not installed: `pip install 'limask[{options[1]}]'`" in told
     assert not output.exists()
 
 

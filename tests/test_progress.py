@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from limask.errors import LimaskError
+from limask.experiments.campaign.folder import Attempt
 from limask.experiments.launch import jobs, progress
 from limask.experiments.launch.jobs import Job
-from limask.experiments.launch.progress import JobWatch, Progress, clock, percent
+from limask.experiments.launch.progress import JobWatch, Progress, clock, percent, progress_of, told
 from limask.experiments.storage.sacred_files import Curve, latest_run, read_curves
 
 SLEEP = "import time; time.sleep(60)"
@@ -91,6 +94,30 @@ def test_progress_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         job.process.wait()
     job.seconds = 63.0
     assert watch.look() == Progress("took 1:03", 1000, None, 0.25)
+
+
+def test_progress_of_a_training_that_somebody_else_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Attempt(tmp_path)
+    assert progress_of(attempt, 1000) == Progress("starting")
+    metrics = tmp_path / "results/sacred/qmix/3m/1/metrics.json"
+    metrics.parent.mkdir(parents=True)
+    curves = {
+        "return_mean": {"steps": [100, 400], "values": [0, 0]},
+        "test_battle_won_mean": {"steps": [0], "values": [0.25]},
+    }
+    metrics.write_text(json.dumps(curves))
+    assert progress_of(attempt, 1000) == Progress("training", 400, None, 0.25), "nobody knows since when"
+    (tmp_path / "run.json").write_text('{"started": "2026-11-28T02:00:00+00:00"}')
+    start = datetime(2026, 11, 28, 2, tzinfo=UTC).timestamp()
+    os.utime(metrics, (start + 20, start + 20))
+    # 400 steps in 20 seconds; 600 to go, 5 seconds of which have passed since.
+    monkeypatch.setattr(progress.time, "time", lambda: start + 25)
+    assert progress_of(attempt, 1000) == Progress("training", 400, 20.0, 0.25, 25.0)
+    assert told(progress_of(attempt, 1000)) == "400 steps, 20/s, 25 % won, 0:25 left"
+    monkeypatch.setattr(progress.time, "time", lambda: start + 60)
+    assert progress_of(attempt, 1000) == Progress("ending", 400, 20.0, 0.25)
 
 
 def test_texts() -> None:

@@ -61,6 +61,7 @@ def _episode(host: Host, frozen: Frozen) -> tuple[Any, bool]:
     """The host's batch with the one episode's T steps, and whether it was won."""
     runner = hosted.runner(host, "vector", frozen.args, frozen.shape, frozen.mac)
     runner.logger = Statistics()
+    runner.test_env = runner.env  # the battle of this very seed
     runner.run(test_mode=True)
     n_steps = int(runner.batch["filled"].sum())
     return runner.batch[:, :n_steps], runner.logger.last["test_battle_won_mean"] > 0

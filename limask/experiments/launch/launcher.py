@@ -11,11 +11,10 @@ at a time, for an attempt's folder is made by one process only and locked by its
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import CampaignFolder
@@ -30,10 +29,12 @@ AnyAttemptJob = TypeVar("AnyAttemptJob", bound=AttemptJob | RemoteJob)
 
 
 class Launcher(Protocol):
-    """A way to train runs."""
+    """A way to train runs, which needs these ``extras``."""
+
+    extras: ClassVar[tuple[str, ...]]
 
     def require(self) -> None:
-        """See that it can be used here; raises ``LimaskError`` where it cannot."""
+        """See that it can be used here, with its extras installed; raises ``LimaskError`` if it cannot."""
 
     def launch(self, follower: Follower, at_once: int) -> None:
         """Train what is still to be trained, ``at_once`` runs at a time.
@@ -120,6 +121,8 @@ class Follower:
 class LocalLauncher:
     """Trains on this machine, as child processes."""
 
+    extras: ClassVar[tuple[str, ...]] = ()
+
     def require(self) -> None:
         """See ``Launcher``."""
 
@@ -132,12 +135,3 @@ class LocalLauncher:
 
         jobs = [follower.watched(job) for job in follower.waiting()]
         run_jobs(jobs, at_once, follower.look, ended)
-
-
-def require_extra(launcher: str, package: str) -> None:
-    """Raises ``LimaskError`` where ``package``, which the extra of the launcher's name brings, is absent."""
-    if importlib.util.find_spec(package) is None:
-        raise LimaskError(
-            f"--launcher {launcher} needs {package}, which is not installed: "
-            f"`pip install 'limask[{launcher}]'`"
-        )

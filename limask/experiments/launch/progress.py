@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from limask.errors import LimaskError
+from limask.experiments.campaign.folder import Attempt
 from limask.experiments.display import clock, percent
 from limask.experiments.launch.jobs import AnyJob
 from limask.experiments.storage.sacred_files import Curve, read_curves
+from limask.files import read_json
 
 #: Seconds between two plain lines of a training.
 LINE_SECONDS = 30.0
@@ -64,22 +68,58 @@ class JobWatch:
         return Progress("training", int(steps_1), speed, self._win_rate, left)
 
     def _read(self) -> None:
-        run = self._find_run()
-        curves = read_curves(run) if run else {}
-        training, tests = (curves.get(name, Curve()) for name in ("return_mean", "test_battle_won_mean"))
+        training, tests = _curves(self._find_run())
         if tests.values:
             self._win_rate = tests.values[-1]
         if training.steps and (not self._sightings or training.steps[-1] > self._sightings[-1][1]):
             self._sightings.append((time.monotonic(), training.steps[-1]))
 
 
-def _texts(now: Progress) -> tuple[str, str, str, str]:
-    return (
+def _curves(run: Path | None) -> tuple[Curve, Curve]:
+    """Training's returns, and the tests' win rates."""
+    curves = read_curves(run) if run else {}
+    return curves.get("return_mean", Curve()), curves.get("test_battle_won_mean", Curve())
+
+
+def progress_of(attempt: Attempt, t_max: int) -> Progress:
+    """Where a training of ``t_max`` steps stands that somebody else follows; its speed is that since its
+    start."""
+    run = attempt.sacred_run()
+    training, tests = _curves(run)
+    win_rate = tests.values[-1] if tests.values else None
+    if run is None or not training.steps:
+        return Progress("starting", win_rate=win_rate)
+    steps, start = training.steps[-1], _started(attempt)
+    try:
+        written = (run / "metrics.json").stat().st_mtime
+    except OSError:  # it is being replaced
+        written = time.time()
+    if start is None or steps <= 0 or written <= start:
+        return Progress("training", int(steps), None, win_rate)
+    speed = steps / (written - start)
+    left = (t_max - steps) / speed - (time.time() - written)
+    if left <= 0:
+        return Progress("ending", int(steps), speed, win_rate)
+    return Progress("training", int(steps), speed, win_rate, left)
+
+
+def _started(attempt: Attempt) -> float | None:
+    """When, in seconds since 1970; None where that is not known."""
+    try:
+        return datetime.datetime.fromisoformat(read_json(attempt.folder / "run.json")["started"]).timestamp()
+    except (LimaskError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def told(now: Progress) -> str:
+    """``now`` in words; what is not known is left out."""
+    texts = (
         f"{now.steps:,} steps",
         "" if now.speed is None else f"{now.speed:,.0f}/s",
         "" if now.win_rate is None else f"{percent(now.win_rate)} won",
         f"{clock(now.seconds_left)} left" if now.seconds_left else now.phase,
     )
+    return ", ".join(filter(None, texts))
 
 
 class Lines:
@@ -99,4 +139,4 @@ class Lines:
             is_due = now.phase == "training" and time.monotonic() - at >= LINE_SECONDS
             if now.phase != phase or is_due:
                 self._said[watch] = (now.phase, time.monotonic())
-                print(f"{watch.job.name}: {', '.join(filter(None, _texts(now)))}", flush=True)
+                print(f"{watch.job.name}: {told(now)}", flush=True)

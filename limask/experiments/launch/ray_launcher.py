@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import Outcome
 from limask.experiments.launch.attempts import AttemptJob, RemoteJob, run_attempt
 from limask.experiments.launch.jobs import run_jobs
-from limask.experiments.launch.launcher import Follower, require_extra
+from limask.experiments.launch.launcher import Follower
 from limask.protocols import State
 
 #: Bytes that a Ray of our own keeps for passing objects around (its minimum is 75 MiB): we pass next to none.
@@ -33,6 +33,8 @@ class RayLauncher:
         LimaskError: they are not what Ray takes.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("ray",)
+
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
@@ -44,7 +46,6 @@ class RayLauncher:
 
     def require(self) -> None:
         """See ``Launcher``."""
-        require_extra("ray", "ray")
 
     def launch(self, follower: Follower, at_once: int) -> None:
         """See ``Launcher``; Ray does not start anything again by itself."""

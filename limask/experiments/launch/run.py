@@ -16,6 +16,7 @@ from limask.experiments.campaign.folder import CampaignFolder, RunState
 from limask.experiments.campaign.plan import read_campaign
 from limask.experiments.launch.attempts import attempt_job
 from limask.experiments.launch.launcher import Follower, Launcher, LocalLauncher
+from limask.experiments.launch.progress import progress_of, told
 from limask.experiments.launch.view import campaign_view
 
 
@@ -44,7 +45,8 @@ def run_campaign(
     if jobs < 1:
         raise LimaskError(f"--jobs={jobs}: expected at least 1")
     campaign = read_campaign(file)
-    check_campaign(campaign)
+    launcher = launcher or LocalLauncher()
+    check_campaign(campaign, () if dry_run else launcher.extras)
     folder = CampaignFolder(output.absolute(), campaign)
     with _os_errors_told(output):
         if dry_run:
@@ -53,7 +55,6 @@ def run_campaign(
                 if state.state == "waiting":
                     print(shlex.join(attempt_job(folder, state.run).command))
             return
-        launcher = launcher or LocalLauncher()
         launcher.require()
         with folder.opened():
             with campaign_view() as view:
@@ -61,11 +62,12 @@ def run_campaign(
             states = folder.states(is_running=False)
             collect(folder, states)
     print(f"Curves: {output / CURVES}; all runs: {output / RUNS}")
+    print(f"Report: {shlex.join(['limask', 'campaign', 'report', str(output)])}")
     _report_failed(states)
 
 
 def campaign_status(root: Path, *, as_json: bool = False) -> list[str]:
-    """Say how far the campaign in folder ``root`` is, in numbers of runs.
+    """Say how far the campaign in folder ``root`` is: numbers of runs, and a line for each that is running.
 
     ``planned`` counts all runs; ``done`` those with a result (a divergence is one); ``failed`` those that
     crashed as often as the campaign allows; ``retried`` those that were started again after a crash.
@@ -81,6 +83,8 @@ def campaign_status(root: Path, *, as_json: bool = False) -> list[str]:
         return [json.dumps(counts)]
     lines = [", ".join(f"{count} {name}" for name, count in counts.items())]
     for state in states:
+        if state.state == "running" and state.attempt:
+            lines.append(f"{state.run.id}: {told(progress_of(state.attempt, folder.campaign.t_max))}")
         if state.outcome and state.outcome.reason and state.attempt:
             lines.append(
                 f"{state.run.id}: {state.outcome.result}, {state.outcome.reason}; see {state.attempt.log}"

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import Attempt, Outcome
 from limask.experiments.launch import jobs
 from limask.experiments.launch.attempts import AttemptJob, RemoteJob, attempt_job, run_attempt
-from limask.experiments.launch.launcher import Follower, require_extra
+from limask.experiments.launch.launcher import Follower
 from limask.files import read_json, write_json
 from limask.protocols import Block
 
@@ -46,6 +46,8 @@ class SlurmLauncher:
         LimaskError: a parameter is limask's own, or there is no time limit.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("slurm",)
+
     parameters: Block
 
     @classmethod
@@ -76,7 +78,6 @@ class SlurmLauncher:
 
     def require(self) -> None:
         """See ``Launcher``."""
-        require_extra("slurm", "submitit")
         self._executor(Path("slurm"), 1)
 
     def launch(self, follower: Follower, at_once: int) -> None:
