@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_evaluate(commands)
     _add_inspect(commands)
+    _add_report(commands)
     return parser
 
 
@@ -131,6 +132,20 @@ def _add_output(command: argparse.ArgumentParser, default: str, given: Path | No
     text = f"folder for files (default: ./{default})"
     command.add_argument("--output", type=Path, default=given, help=text)
     command.add_argument("--force", action="store_true", help="replace files of an earlier call")
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "curves, intervals and a page from folders of runs that no campaign made, of every host"
+    report = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
+    text = "what sacred wrote: results of hosts or of `limask run`, or folders of these; the first arm found "
+    text += "is the baseline, and the last is compared with all others"
+    report.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help=text)
+    text = "environment steps that runs are compared over (default: the smallest t_max of them)"
+    report.add_argument("--budget", type=int, metavar="STEPS", help=text)
+    text = "win rates whose first crossing is compared (default: 0.5 0.8)"
+    report.add_argument("--thresholds", type=float, nargs="+", default=[0.5, 0.8], help=text)
+    _add_output(report, "report", Path("report"))
+    report.set_defaults(command=_report)
 
 
 def _add_sink(parser: argparse.ArgumentParser) -> None:
@@ -297,6 +312,18 @@ def _inspect(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.inspection import inspect
 
     inspect(options.run, seed=options.seed, output=options.output, host=options.host, force=options.force)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from limask.experiments.report.write import report_folders
+
+    report_folders(
+        options.folders,
+        options.output,
+        budget=options.budget,
+        thresholds=options.thresholds,
+        force=options.force,
+    )
 
 
 def _campaign_run(options: argparse.Namespace) -> None:

@@ -351,7 +351,7 @@ def test_nothing_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_matplotlib_is_missing(two_arms: CampaignFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("limask.requirements.find_spec", lambda name: None)
     with pytest.raises(LimaskError, match=r"pip install 'limask\[report\]'"):
         report_campaign(two_arms.root)
 
@@ -374,7 +374,7 @@ def test_returns_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     )
     assert said in capsys.readouterr().out
     written = {path.name for path in (folder.root / "report").iterdir()}
-    assert written == {"report.html", "report.md", "report.json", "learning_curves.png"}
+    assert written == {"report.html", "report.md", "report.json", "marl_eval.json", "learning_curves.png"}
     base, ours = json.loads((folder.root / "report/report.json").read_text())["cells"]
     # A run that diverged has the lowest return of all from then on, as returns may be negative.
     assert (base["final"]["value"], ours["final"]["value"]) == (-5, -1.5)

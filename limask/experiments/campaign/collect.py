@@ -41,6 +41,15 @@ def read_tests(attempt: Attempt) -> list[Test]:
     run = attempt.sacred_run()
     if run is None:
         raise LimaskError("the host wrote no results")
+    return tests_of(run)
+
+
+def tests_of(run: Path) -> list[Test]:
+    """Tests of the run in sacred's folder ``run``, in order.
+
+    Raises:
+        LimaskError: there are none to be read; the message says why.
+    """
     try:
         curves = read_curves(run)
     except (TypeError, ValueError) as error:

@@ -1,13 +1,14 @@
-"""What a campaign's report knows: plain data, filled in ``report_runs`` and ``report_numbers``."""
+"""What a report knows: plain data, filled in ``runs``, ``folders``, ``assemble`` and ``numbers``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from limask.experiments.campaign.collect import Test
-from limask.experiments.campaign.plan import Campaign
+from limask.experiments.campaign.plan import Campaign, Run
 from limask.experiments.storage.sacred_files import Curve
 from limask.protocols import Block
 
@@ -20,6 +21,24 @@ class Result(NamedTuple):
     seed: int
     tests: Sequence[Test]
     is_diverged: bool = False
+
+
+class FoundRun(NamedTuple):
+    """A run as it was found: ``result`` is what counts of it, and else ``left_out`` says why nothing does.
+
+    ``sacred`` is sacred's folder of it, None where there is none; the others are as in ``RunRecord``.
+    """
+
+    run: Run
+    status: str
+    result: Result | None
+    left_out: str
+    sacred: Path | None
+    attempts: int
+    seconds: float | None
+    reason: str
+    command: str
+    made_with: Block
 
 
 @dataclass(frozen=True)
@@ -169,8 +188,8 @@ class RunRecord:
     ``seconds`` are wall-clock time of the attempt that counts, ``steps`` and ``episodes`` the last
     environment step and the number of training episodes that it logged. ``differs`` names the options in
     which it differs from the first arm's run on the same map, ``reason`` says why it did not finish and
-    ``left_out`` why it does not count. ``command`` is the command line, ``config`` the options that the host
-    ran with by dotted name, ``made_with`` versions and machine.
+    ``left_out`` why it does not count. ``command`` is the command line, or the run's folder where no campaign
+    gave it, ``config`` the options that the host ran with by dotted name, ``made_with`` versions and machine.
     """
 
     arm: str
@@ -196,12 +215,22 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """A campaign, its runs in the order in which they were planned, and what comes of them."""
+    """A campaign, its runs in the order in which they were planned, and what comes of them.
+
+    ``is_planned`` is False where runs were found that no campaign has made: ``campaign`` is then what they
+    come to.
+    """
 
     name: str
     campaign: Campaign
     runs: list[RunRecord]
     numbers: Numbers
+    is_planned: bool = True
+
+    @property
+    def title(self) -> str:
+        """What is reported on."""
+        return f"Campaign {self.name}" if self.is_planned else f"Runs in {self.name}"
 
     @property
     def missing(self) -> list[RunRecord]:

@@ -15,7 +15,7 @@ def markdown(report: Report, pictures: Iterable[str]) -> str:
     images = {name: f"![{name.replace('_', ' ')}]({name}.png)" for name in pictures}
     commands = "\n".join(run.command for run in report.runs)
     parts = [
-        f"# Campaign {report.name}",
+        f"# {report.title}",
         f"**{_plain(first)}**",
         _list(others),
         _plain(text.counted(report)),
@@ -35,7 +35,7 @@ def markdown(report: Report, pictures: Iterable[str]) -> str:
         _table(tables.arms(report)),
         "## Runs",
         _table(tables.runs(report)),
-        "## Commands",
+        "## Commands" if report.is_planned else "## Folders",
         f"```bash\n{commands}\n```",
         "## Versions and machine",
         _table(tables.made_with(report)),

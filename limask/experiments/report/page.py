@@ -65,7 +65,7 @@ def page(report: Report) -> str:
     """The page's HTML."""
     drawn = {name: _panels(name, panels) for name, panels in pictures(report.numbers).items()}
     sections = [*_results(report, drawn), *_record(report)]
-    title = f"Campaign {report.name}"
+    title = report.title
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -117,19 +117,26 @@ def _results(report: Report, drawn: dict[str, str]) -> list[str]:
 
 
 def _record(report: Report) -> list[str]:
-    campaign = yaml.safe_dump(report.campaign.to_block(), sort_keys=False, allow_unicode=True)
-    commands = "".join(f"<p>{_html(run.id)}</p><pre>{escape(run.command)}</pre>" for run in report.runs)
     return [
         _section("Arms", _table(tables.arms(report))),
         _section("Runs", _table(tables.runs(report))),
-        _section(
-            "Commands",
-            f"<pre>limask campaign run campaign.yaml --output {_html(report.name)}</pre>",
-            f"<details><summary>campaign.yaml</summary><pre>{escape(campaign)}</pre></details>",
-            f"<details><summary>the command of each run</summary>{commands}</details>",
-        ),
+        _commands(report),
         _section("Versions and machine", _table(tables.made_with(report))),
     ]
+
+
+def _commands(report: Report) -> str:
+    commands = "".join(f"<p>{_html(run.id)}</p><pre>{escape(run.command)}</pre>" for run in report.runs)
+    if not report.is_planned:
+        each = f"<details><summary>the folder of each run</summary>{commands}</details>"
+        return _section("Folders", each)
+    campaign = yaml.safe_dump(report.campaign.to_block(), sort_keys=False, allow_unicode=True)
+    return _section(
+        "Commands",
+        f"<pre>limask campaign run campaign.yaml --output {_html(report.name)}</pre>",
+        f"<details><summary>campaign.yaml</summary><pre>{escape(campaign)}</pre></details>",
+        f"<details><summary>the command of each run</summary>{commands}</details>",
+    )
 
 
 def _html(line: str) -> str:

@@ -42,6 +42,9 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": _INK,
 }
 
+#: Letters of a legend that are as wide as a panel.
+_LETTERS = 56
+
 _COARSE_RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 _FINE_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4)
 
@@ -127,8 +130,13 @@ def write_png(path: Path, panels: Sequence[Panel], numbers: Numbers) -> None:
             for colour, marker in [style(numbers, arm)]
         ]
         if panels[0].has_legend:
+            longest = max(map(len, numbers.arms))
+            fitting = max(1, _LETTERS * n_columns // (longest + 6))
             figure.legend(
-                handles=handles, loc="outside upper center", ncols=min(4, len(handles)), frameon=False
+                handles=handles,
+                loc="outside upper center",
+                ncols=min(4, fitting, len(handles)),
+                frameon=False,
             )
         replace(path, lambda temporary: figure.savefig(temporary, format="png", facecolor="white"))
 

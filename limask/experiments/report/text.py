@@ -98,13 +98,15 @@ def on_maps(maps: Sequence[str]) -> str:
 
 
 def counted(report: Report) -> str:
-    """How many of the planned runs count, and what became of the others."""
+    """How many of the runs count, and what became of the others."""
     campaign, missing = report.campaign, report.missing
+    axes = [(campaign.arms, "arm"), (campaign.environments, "map"), (campaign.seeds, "seed")]
+    # What was found need not be one run of every arm on every map with every seed.
+    planned, times, steps = ("planned ", " × ", "") if report.is_planned else ("", ", ", "the first ")
     said = (
-        f"{len(report.runs) - len(missing)} of {len(report.runs)} planned runs count "
-        f"({_many(campaign.arms, 'arm')} × {_many(campaign.environments, 'map')} × "
-        f"{_many(campaign.seeds, 'seed')}, "
-        f"{campaign.t_max:,} environment steps each)"
+        f"{len(report.runs) - len(missing)} of {len(report.runs)} {planned}runs count "
+        f"({times.join(_many(things, name) for things, name in axes)}, "
+        f"{steps}{campaign.t_max:,} environment steps each)"
     )
     n_diverged = sum(run.status == "diverged" for run in report.runs if not run.left_out)
     if n_diverged:

@@ -1,8 +1,9 @@
-"""``limask campaign report``: what a campaign shows, as a page, as Markdown, as pictures and as JSON."""
+"""``limask campaign report`` and ``limask report``: what runs show, as a page, as Markdown, as pictures and
+as JSON."""
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,41 +11,83 @@ from limask.errors import LimaskError
 from limask.experiments.campaign.collect import collect
 from limask.experiments.campaign.folder import CampaignFolder
 from limask.experiments.report.data import Report
+from limask.experiments.report.folders import read_folders
 from limask.experiments.report.markdown import markdown
+from limask.experiments.report.marl_eval import to_marl_eval
 from limask.experiments.report.page import page
 from limask.experiments.report.plots import pictures, write_png
 from limask.experiments.report.runs import read_report
 from limask.experiments.report.tables import Table, ablation
 from limask.experiments.report.text import cautions, counted, headlines
-from limask.files import write_json, write_text
+from limask.files import check_free, make_folder, write_json, write_text
 from limask.protocols import State
+from limask.requirements import require
 
 #: The report's folder in the campaign's.
 FOLDER = "report"
 
+#: The curves for marl-eval, in a report's folder.
+MARL_EVAL = "marl_eval.json"
+
 
 def report_campaign(root: Path) -> None:
-    """Write ``report.html``, ``report.md``, ``report.json`` and PNG files into ``report`` in the folder
-    ``root`` of a campaign, which need not be over, and ``curves.csv`` and ``runs.csv`` beside it; print the
-    table of arms and the headline.
+    """Write ``report.html``, ``report.md``, ``report.json``, ``marl_eval.json`` and PNG files into ``report``
+    in the folder ``root`` of a campaign, which need not be over, and ``curves.csv`` and ``runs.csv`` beside
+    it; print the table of arms and the headline.
 
     Raises:
         LimaskError: matplotlib is missing, the folder holds no campaign, a file of it is damaged, no run can
             be reported on, or the report cannot be written; an earlier report is kept then.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise LimaskError("a report needs matplotlib: `pip install 'limask[report]'`")
+    require("report")
     output = root / FOLDER
     try:
         report = read_report(root)
         folder = CampaignFolder.existing(root.absolute())
         collect(folder, folder.states(is_running=folder.is_running()))
+    except OSError as error:
+        raise LimaskError(f"{error.filename or output}: {error.strerror or error}") from error
+    _write(report, output)
+
+
+def report_folders(
+    folders: Sequence[Path],
+    output: Path,
+    *,
+    budget: int | None = None,
+    thresholds: Sequence[float] = (0.5, 0.8),
+    force: bool = False,
+) -> None:
+    """Write the same into the folder ``output`` about runs that no campaign has made; see ``read_folders``.
+
+    Args:
+        force: whether files in ``output`` are written anew.
+
+    Raises:
+        LimaskError: matplotlib is missing, an argument is out of range, ``output`` holds a report, or no run
+            can be reported on; nothing has been written then.
+    """
+    if budget is not None and budget < 1:
+        raise LimaskError(f"--budget={budget}: expected at least 1 environment step")
+    for threshold in thresholds:
+        if not 0 < threshold <= 1:
+            raise LimaskError(f"--thresholds {threshold:g}: expected win rates above 0, up to 1")
+    check_free(output, ("report.html", "report.md", "report.json", MARL_EVAL), force=force)
+    require("report")
+    report = read_folders(folders, budget=budget, thresholds=sorted(set(thresholds)))
+    make_folder(output)
+    _write(report, output)
+
+
+def _write(report: Report, output: Path) -> None:
+    try:
         drawn = pictures(report.numbers)
         texts = {"report.md": markdown(report, drawn), "report.html": page(report)}
         output.mkdir(exist_ok=True)
         for name, panels in drawn.items():
             write_png(output / f"{name}.png", panels, report.numbers)
         write_json(output / "report.json", to_json(report))
+        write_json(output / MARL_EVAL, to_marl_eval(report))
         for name, text in texts.items():
             write_text(output / name, text)
     except OSError as error:
