@@ -1,6 +1,12 @@
 # The interpreter that the virtual environment is made with, and where it is made.
 PYTHON ?= python3
 VENV ?= .venv
+# cpu: PyTorch's own build without CUDA; nothing: the build that pip finds, which on Linux is the one with CUDA.
+TORCH ?=
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH=$(TORCH): expected cpu, or nothing)
+endif
+CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu
 
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.limask-installed
@@ -21,14 +27,16 @@ help:
 	@echo 'make clean    remove builds and caches (not $(VENV))'
 	@echo
 	@echo 'PYTHON=python3.12 and VENV=folder choose the interpreter and the environment.'
+	@echo 'TORCH=cpu takes the build of torch without CUDA, when the environment is made.'
 
 venv: $(STAMP)
 
 # pymarlzooplus and pysc2 are installed without their dependencies: setup.py says why.  pip would name them
 # as conflicts each time the environment is brought up to date, hence --no-warn-conflicts.
 $(STAMP): setup.py pyproject.toml constraints.txt
-	@echo 'Installing into $(VENV): several minutes and about 2.7 GB the first time.'
+	@echo 'Installing into $(VENV): several minutes and about 3 GB the first time, more with CUDA (TORCH=cpu: without).'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -z "$(TORCH)" || $(PIP) install --no-deps $(CPU_TORCH) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) install --no-warn-conflicts -c constraints.txt -e '.[dev,smax,pymarlzooplus,ray,slurm,wandb,report,docs]'
 	@$(PIP) install --no-deps -c constraints.txt pymarlzooplus==1.1.0 pysc2==4.0.0
 	@touch $@
