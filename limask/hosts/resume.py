@@ -25,7 +25,7 @@ from limask.files import make_folder, replace, write_json
 from limask.hosts.base import Host
 from limask.hosts.snapshot import Snapshot, random_state, set_random_state
 from limask.protocols import State
-from limask.resumable import FOLDER, RUN_FILE, forget, states
+from limask.resumable import FOLDER, RUN_FILE, states
 
 #: States kept: should the last be damaged, there is another.
 KEPT = 2
@@ -62,10 +62,6 @@ class Resumption:
             registry[name] = self._watched(build)
         if self.every:
             signal.signal(signal.SIGTERM, self._note)
-
-    def forget(self) -> None:
-        """Delete the states: the run has come to its end."""
-        forget(self.results)
 
     def _watched(self, build: Any) -> Any:
         def built(*args: Any, **options: Any) -> Any:
