@@ -388,7 +388,7 @@ def test_protobuf_reads_old_messages_in_python(
     monkeypatch.setattr(compat, "version", {"protobuf": protobuf, "s2clientprotocol": "5.0"}.__getitem__)
     monkeypatch.setenv("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", implementation)
     source = make_checkout(tmp_path / "host", main="import envs\n", envs__init=imported) / "src"
-    assert names(source) == (["protobuf"] if is_needed else [])
+    assert ("protobuf" in names(source)) == is_needed
     compat.apply(source)
     expected = "python" if protobuf.startswith("7") else implementation
     assert os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] == expected
