@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_evaluate(commands)
     _add_inspect(commands)
+    _add_watch(commands)
     _add_report(commands)
     return parser
 
@@ -120,6 +121,25 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("--seed", type=int, default=10_000, help=text)
     _add_host_and_output(evaluate, "evaluation/RUNS_PERTURBATION")
     evaluate.set_defaults(command=_evaluate)
+
+
+def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "draw battles as moving pictures: what happens, and what an agent sees, believes and values"
+    watch = commands.add_parser("watch", help=text, description=text, allow_abbrev=False)
+    text = f"{_TRAINED}; two are seen side by side, in the same battle"
+    watch.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=text)
+    watch.add_argument("--agent", type=int, default=1, help="whose view is drawn, from 1 (default: 1)")
+    text = "what goes wrong, as in `limask evaluate` (default: nothing)"
+    watch.add_argument("--perturb", metavar=f"{{{','.join(UNITS)}}}", help=text)
+    watch.add_argument("--severity", type=float, help="how strong, as in `limask evaluate`")
+    text = "battles, with a file for each (default: 1)"
+    watch.add_argument("--episodes", type=int, default=1, help=text)
+    text = "seed of the first battle and of what goes wrong in it (default: 10000)"
+    watch.add_argument("--seed", type=int, default=10_000, help=text)
+    text = "of the files (default: gif); mp4 takes the program ffmpeg"
+    watch.add_argument("--format", choices=("gif", "mp4"), default="gif", help=text)
+    _add_host_and_output(watch, "watch/RUNS_PERTURBATION")
+    watch.set_defaults(command=_watch)
 
 
 def _add_host_and_output(command: argparse.ArgumentParser, output: str) -> None:
@@ -312,6 +332,23 @@ def _inspect(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.inspection import inspect
 
     inspect(options.run, seed=options.seed, output=options.output, host=options.host, force=options.force)
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from limask.experiments.evaluation.watch import watch
+
+    watch(
+        options.runs,
+        agent=options.agent,
+        perturb=options.perturb,
+        severity=options.severity,
+        episodes=options.episodes,
+        seed=options.seed,
+        suffix=options.format,
+        output=options.output,
+        host=options.host,
+        force=options.force,
+    )
 
 
 def _report(options: argparse.Namespace) -> None:

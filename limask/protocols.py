@@ -115,6 +115,9 @@ class Mac(Protocol):
 
     def _build_inputs(self, batch: EpisodeBatch, t: int) -> torch.Tensor: ...
 
+    def forward(self, ep_batch: EpisodeBatch, t: int, test_mode: bool = False) -> torch.Tensor:
+        """Action values (B, N, A) at time step ``t``; steps the hidden states."""
+
     def select_actions(self, ep_batch: EpisodeBatch, *args: Any, **kwargs: Any) -> Any:
         """Actions, and with some families more."""
 

@@ -130,9 +130,10 @@ def test_masks_are_random_before_the_informed_ones_begin(host: Host, tmp_path: P
 def test_errors_by_hand(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain autoencoder sees what the agent sees when it acts, one step after the other."""
     kept: dict[str, Any] = {}
-    watch = look._inspection
+    watch = look.inspected
 
-    def watching(frozen: Any, episode: Any, is_won: bool) -> Inspection:
+    def watching(frozen: Any, played: Any) -> Inspection:
+        episode = played.batch
         agent, decoder = frozen.mac.agent, frozen.learner.reconstruction.autoencoder
         for group in decoder.layout.groups:  # as if a thousand tokens had been reconstructed
             standardiser = decoder.standardisers[group.kind]
@@ -154,9 +155,9 @@ def test_errors_by_hand(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                     first += count
         by_step = [torch.cat(errors[i : i + 2], dim=-1) for i in range(0, len(errors), 2)]
         kept["errors"] = torch.stack(by_step)
-        return watch(frozen, episode, is_won)
+        return watch(frozen, played)
 
-    monkeypatch.setattr(look, "_inspection", watching)
+    monkeypatch.setattr(look, "inspected", watching)
     seen = looked_at(host, tmp_path, "none", {})
     expected = kept["errors"].masked_fill(~seen.is_visible, torch.nan)
     torch.testing.assert_close(seen.error, expected, equal_nan=True, atol=1e-5, rtol=1e-4)

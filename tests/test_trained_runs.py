@@ -137,11 +137,12 @@ def test_folders_are_named_by_runs_and_perturbation() -> None:
 # -- before anything is loaded -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["evaluate", "inspect", "bench speed"])
+@pytest.mark.parametrize("command", ["evaluate", "inspect", "watch", "bench speed"])
 def test_what_is_there_already_is_refused_before_torch_is_loaded(tmp_path: Path, command: str) -> None:
     leave(tmp_path / "run/sacred/1", saving("models/x"))
     save(tmp_path / "run/models/x", 1017)
-    file = {"evaluate": "evaluate.csv", "inspect": "inspect.png", "bench speed": "speed.csv"}[command]
+    files = {"evaluate": "evaluate.csv", "inspect": "inspect.png", "watch": "battle_10000.gif"}
+    file = (files | {"bench speed": "speed.csv"})[command]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / file).write_text("kept")
     arguments = [*command.split(), *(() if "bench" in command else ("run",)), "--output", "out"]
@@ -211,7 +212,7 @@ save_run(hosted.load_host({checkout!r}), Path({folder!r}), {algorithm!r}, t_max=
 
 
 @pytest.mark.parametrize("source", checkout_parts.by_family())
-def test_runs_of_checkouts_are_evaluated_and_inspected_in_them(source: Path, tmp_path: Path) -> None:
+def test_runs_of_checkouts_are_evaluated_inspected_and_watched_in_them(source: Path, tmp_path: Path) -> None:
     def run(*command: str) -> str:
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
         done = subprocess.run(
@@ -233,3 +234,5 @@ def test_runs_of_checkouts_are_evaluated_and_inspected_in_them(source: Path, tmp
     assert "Written: evaluation/qmix_lim_3m_seed_1+qmix_3m_seed_1_as_trained/evaluate.csv" in told
     assert "battle of seed 10000" in run("-m", "limask", "inspect", "qmix_lim")
     assert (tmp_path / "inspection/qmix_lim_3m_seed_1/inspect.png").is_file()
+    assert "battle of seed 10000" in run("-m", "limask", "watch", "qmix", "qmix_lim")
+    assert (tmp_path / "watch/qmix_3m_seed_1+qmix_lim_3m_seed_1_as_trained/battle_10000.gif").is_file()

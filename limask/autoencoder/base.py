@@ -129,6 +129,19 @@ class Autoencoder(nn.Module, ABC):
         """
         return None
 
+    def believed(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor | None:
+        """What the agents take to be around them, to be looked at: observations with the tokens that are out
+        of sight as they are inferred, in the observation's own units.
+
+        Args:
+            hidden: (R, H + W) hidden states after the time step; see ``LimAgent.init_hidden``.
+            obs: (R, O) observations at it.
+
+        Returns:
+            (R, O), or None where no features of tokens are inferred.
+        """
+        return None
+
 
 class TokenAutoencoder(Autoencoder):
     """Reconstructs tokens of each agent's own observation.

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from limask.autoencoder.base import Place, RunAgent, TokenAutoencoder, Truth
+from limask.autoencoder.beliefs import filled_in
 from limask.autoencoder.losses import Scored, Standardiser
 from limask.config import LimConfig
 from limask.layouts import Layout, tokens
@@ -82,6 +83,11 @@ class BeliefAutoencoder(TokenAutoencoder):
         if rows is not None:
             states, obs = states.index_select(0, rows), obs.index_select(0, rows)
         return self.decoder.infer(states, obs)
+
+    def believed(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+        """See ``Autoencoder.believed``."""
+        inferred = self.decoder.infer(hidden[:, -self.state_size :], obs)
+        return filled_in(inferred, obs, self.decoder.layout, self.decoder.standardisers)
 
     def encode(
         self, view: torch.Tensor, counts: list[int], run_agent: RunAgent

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from limask.autoencoder.base import Place, RunAgent, TokenAutoencoder, Truth
+from limask.autoencoder.beliefs import filled_in
 from limask.autoencoder.losses import Scored, Standardiser, mean_squared
 from limask.config import LimConfig
 from limask.layouts import Layout, token_starts, tokens
@@ -42,7 +43,7 @@ class EntityAutoencoder(TokenAutoencoder):
         self, layout: Layout, hidden_dim: int, decoder_dim: int, latent_dim: int | None = None
     ) -> None:
         super().__init__()
-        self.layout = layout
+        self.layout, self.is_latent = layout, latent_dim is not None
         widths = {g.kind: latent_dim or g.width for g in layout.groups}
         horizon = LATENT_HORIZON if latent_dim else math.inf
         self.from_hidden = nn.Linear(hidden_dim, decoder_dim)
@@ -145,3 +146,9 @@ class EntityAutoencoder(TokenAutoencoder):
                 features = self.to_features[group.kind](decoded)
                 inferred.append((features * is_unseen[:, first : first + group.count]).flatten(1))
         return torch.cat(inferred, dim=1)
+
+    def believed(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor | None:
+        """See ``Autoencoder.believed``; embeddings (``latent``) are none to look at."""
+        if self.is_latent:
+            return None
+        return filled_in(self.infer_from_hidden(hidden, obs), obs, self.layout, self.standardisers)

@@ -63,8 +63,15 @@ class Standardiser(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """``values`` (..., D) with mean 0 and variance 1; a feature that never varied becomes 0."""
+        return (values - self.mean) / self._deviation()
+
+    def undo(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Inverse of ``forward``."""
+        return standardised * self._deviation() + self.mean
+
+    def _deviation(self) -> torch.Tensor:
         # The floor keeps a feature that has varied by rounding alone from being blown up.
-        return (values - self.mean) / (self.variance + 1e-4).sqrt()
+        return (self.variance + 1e-4).sqrt()
 
 
 def mean_squared(errors: list[torch.Tensor], weights: list[torch.Tensor] | None = None) -> torch.Tensor:

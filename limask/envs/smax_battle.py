@@ -39,6 +39,9 @@ _UNLIMITED_SIGHT = 1024.0
 
 ATTACK_MODES = ("closest", "random")
 
+#: The actions before the first attack.
+MOVES = ("north", "east", "south", "west", "stop")
+
 
 class SmaxScenario(NamedTuple):
     """Sizes of a scenario.
@@ -135,6 +138,17 @@ def sight_ranges(map_name: str, factor: float) -> tuple[float, ...]:
     env = smax.SMAX(scenario=scenario)
     assert env.map_width == env.map_height
     return tuple(float(sight) * factor / env.map_width for sight in env.unit_type_sight_ranges)
+
+
+def map_size(map_name: str) -> float:
+    """Length of the (square) map's sides, in the game's own units.
+
+    Raises:
+        LimaskError: see ``scenario_sizes``.
+    """
+    scenario = _scenario(map_name)
+    _, smax = _import_jaxmarl()
+    return float(smax.SMAX(scenario=scenario).map_width)
 
 
 def _sizes(env: Array) -> SmaxScenario:

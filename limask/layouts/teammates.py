@@ -44,7 +44,7 @@ def known_from_state(state: torch.Tensor, n_agents: int, layout: Layout) -> Know
     units = state[..., : n_units * width].unflatten(-1, (n_units, width))
     agents, is_alive = units[..., :n_agents, :], tokens.is_shown(units)
     is_watching = is_alive[..., :n_agents].unsqueeze(-1)
-    sights = _sights({"own": agents.unsqueeze(-2)}, layout, frame)
+    sights = sight_ranges({"own": agents.unsqueeze(-2)}, layout, frame)
     at = [frame.in_state.index(name) for name in frame.origin]
     others = tokens.teammate_slots(n_agents, state.device)
     seen = {
@@ -93,7 +93,7 @@ def known_from_teammates(obs: torch.Tensor, layout: Layout) -> Known:
     frame = layout.frame
     assert frame is not None  # autoencoder.options.check_layout allows no other
     parts = tokens.split(obs, layout)
-    sights = _sights(parts, layout, frame)
+    sights = sight_ranges(parts, layout, frame)
     places, is_placed = _places(obs, parts, layout, frame, sights)
     found = {kind: (torch.zeros_like(part), torch.zeros_like(part).bool()) for kind, part in parts.items()}
     for group in layout.groups:
@@ -109,7 +109,7 @@ def known_from_teammates(obs: torch.Tensor, layout: Layout) -> Known:
     return Known(joined, is_token, tokens.join({kind: known for kind, (_, known) in found.items()}, layout))
 
 
-def _sights(parts: dict[str, torch.Tensor], layout: Layout, frame: Frame) -> torch.Tensor | None:
+def sight_ranges(parts: dict[str, torch.Tensor], layout: Layout, frame: Frame) -> torch.Tensor | None:
     """Sight range of each agent (..., N, 1) in units of its origin, 1 for the dead; None = all alike."""
     own = layout.group("own")
     if not frame.sights or own is None:
@@ -142,8 +142,8 @@ def _places(
     if ally is None:  # a team of one
         places = obs.new_zeros(*obs.shape[:-1], n_agents, 2)
         return places, torch.zeros_like(places[..., 0], dtype=torch.bool)
-    by_agent = _by_agent(parts["ally"])
-    return by_agent[..., [ally.features.index(name) for name in frame.place]], tokens.is_shown(by_agent)
+    table = by_agent(parts["ally"])
+    return table[..., [ally.features.index(name) for name in frame.place]], tokens.is_shown(table)
 
 
 def _table(group: TokenGroup, obs: torch.Tensor, parts: dict[str, torch.Tensor], layout: Layout) -> _Table:
@@ -153,7 +153,7 @@ def _table(group: TokenGroup, obs: torch.Tensor, parts: dict[str, torch.Tensor],
         return _Table(seen, tokens.is_shown(seen).unsqueeze(-1).expand_as(seen))
     frame, own = layout.frame, layout.group("own")
     assert frame is not None
-    seen = _by_agent(parts["ally"])
+    seen = by_agent(parts["ally"])
     myself = torch.eye(obs.shape[-2], dtype=torch.bool, device=obs.device)
     is_seen = tokens.is_shown(seen) | (tokens.is_shown(obs).unsqueeze(-1) & myself)
     is_feature = is_seen.unsqueeze(-1).expand_as(seen).clone()
@@ -210,7 +210,7 @@ def _described(
     return described * is_feature, is_feature
 
 
-def _by_agent(allies: torch.Tensor) -> torch.Tensor:
+def by_agent(allies: torch.Tensor) -> torch.Tensor:
     """Ally tokens (..., N, N − 1, D) → by the agents that they show (..., N, N, D), zeros of oneself."""
     n_agents = allies.shape[-3]
     table = allies.new_zeros(*allies.shape[:-2], n_agents, allies.shape[-1])

@@ -44,17 +44,22 @@ class Battles:
         side_by_side = max(n for n in range(1, SIDE_BY_SIDE + 1) if episodes % n == 0)
         overrides = {"batch_size_run": side_by_side, "test_nepisode": episodes, "env_args": {"seed": seed}}
         policies = [freeze(self._host, run, map_name, **overrides) for run in runs]
-        self._plans = [(policy, _perturbations(perturb, severities, policy)) for policy in policies]
+        self._plans = [(policy, perturbations(perturb, severities, policy)) for policy in policies]
         for policy in policies:
             _tell(policy)
 
     def rows(self) -> Iterator[Row]:
         """Fight; one row for each run and severity, as they are over."""
-        for policy, perturbations in self._plans:
-            yield from _rows(self._host, policy, self._perturb or "none", perturbations)
+        for policy, planned in self._plans:
+            yield from _rows(self._host, policy, self._perturb or "none", planned)
 
 
-def _perturbations(perturb: str | None, severities: Sequence[float], policy: Frozen) -> list[Perturbation]:
+def perturbations(perturb: str | None, severities: Sequence[float], policy: Frozen) -> list[Perturbation]:
+    """One for each severity; without ``perturb`` one with which nothing goes wrong.
+
+    Raises:
+        LimaskError: a severity is out of range, or the run's agents see too far for it.
+    """
     if policy.args.env_args.get("full_observation") and perturb in ("noise", "sight", "nearest"):
         raise LimaskError(
             f"--perturb {perturb}: {policy.run.name} was trained with env_args.full_observation=True, and "
@@ -81,11 +86,11 @@ def _tell(policy: Frozen) -> None:
         print(f"note: {policy.note}", file=sys.stderr)
 
 
-def _rows(host: Host, policy: Frozen, name: str, perturbations: Sequence[Perturbation]) -> Iterator[Row]:
+def _rows(host: Host, policy: Frozen, name: str, planned: Sequence[Perturbation]) -> Iterator[Row]:
     run, args = policy.run, policy.args
     runner = hosted.runner(host, "vector", args, policy.shape, policy.mac)
     battles = runner.test_env
-    for perturbation in perturbations:
+    for perturbation in planned:
         runner.test_env = PerturbedBattles(battles, perturbation, args.env_args["seed"])
         statistics = _fight(runner, args.test_nepisode)
         yield Row(

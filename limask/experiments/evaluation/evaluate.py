@@ -54,7 +54,7 @@ def evaluate(
         LimaskError: a package is missing, an argument is out of range, a run has no checkpoint or cannot act
             on that map; nothing has been evaluated or written then.
     """
-    _check(runs, perturb, severities, episodes, seed)
+    check(runs, perturb, severities, episodes, seed)
     found = [read_run(run) for run in runs]
     output = output or named("evaluation", found, perturb or map_name or "as_trained")
     check_free(output, evaluate_output.NAMES, force=force)
@@ -80,9 +80,14 @@ def evaluate(
     return rows
 
 
-def _check(
+def check(
     runs: Sequence[Path], perturb: str | None, severities: Sequence[float], episodes: int, seed: int
 ) -> None:
+    """Refuse what no run can be evaluated with; see ``evaluate`` for the arguments.
+
+    Raises:
+        LimaskError: names the argument.
+    """
     for name, values in (("RUN", [str(run) for run in runs]), ("--severity", [f"{s:g}" for s in severities])):
         if len(set(values)) < len(values):
             raise LimaskError(f"{name} {' '.join(values)}: one of them is there twice")

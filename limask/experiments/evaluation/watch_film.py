@@ -1,0 +1,103 @@
+"""What ``limask watch`` shows: battles as one agent lives through them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from limask.experiments.evaluation.inspection_output import Inspection
+from limask.experiments.evaluation.runs import TrainedRun
+
+if TYPE_CHECKING:
+    import torch
+
+    from limask.layouts.places import Units
+
+#: Map units around the units at their farthest, and the least that is shown of the map.
+_MARGIN, _LEAST = 2.0, 14.0
+
+
+class Scene(NamedTuple):
+    """A run's battle of T time steps, the last of which no action follows, and what one agent makes of it.
+
+    Attributes:
+        run: whose agents fight.
+        is_won: whether they won.
+        truth: (T, U) all units.
+        seen: (T, U) as the agent sees them.
+        believed: (T, U) those that it does not see, as it takes them to be; None where it infers none.
+        sight: (T,) its sight range in map units.
+        targets: (T, N) units that the agents shoot at, -1 = none.
+        values: (T, A) the agent's, of its actions.
+        is_available: (T, A) bool.
+        taken: (T,) its action.
+        masks: what the masker hides; None where nothing is hidden.
+    """
+
+    run: TrainedRun
+    is_won: bool
+    truth: Units
+    seen: Units
+    believed: Units | None
+    sight: torch.Tensor
+    targets: torch.Tensor
+    values: torch.Tensor
+    is_available: torch.Tensor
+    taken: torch.Tensor
+    masks: Inspection | None
+
+    @property
+    def n_steps(self) -> int:
+        """T."""
+        return len(self.sight)
+
+    @property
+    def result(self) -> str:
+        """How it ended, in words."""
+        return "won" if self.is_won else "not won"
+
+
+class Film(NamedTuple):
+    """The same battle of one run, or of two side by side.
+
+    ``agent`` (from 1) is whose view is drawn, ``map_size`` in map units, ``going_wrong`` the perturbation.
+    """
+
+    scenes: Sequence[Scene]
+    agent: int
+    map_size: float
+    seed: int
+    going_wrong: str
+
+
+class Box(NamedTuple):
+    """The part of the map that is drawn, in map units."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+
+def summary(film: Film) -> list[str]:
+    """Lines on how a battle went."""
+    return [
+        f"{scene.run.name}, step {scene.run.steps:,}: battle of seed {film.seed}"
+        f"{f' with {film.going_wrong}' if film.going_wrong else ''}, {scene.result} "
+        f"after {scene.n_steps - 1} steps"
+        for scene in film.scenes
+    ]
+
+
+def box_of(film: Film) -> Box:
+    """Where units have been in any of the scenes, and some room around: at most twice as wide as high, at
+    most as high as wide."""
+    places = np.concatenate([scene.truth.place[scene.truth.is_there].numpy() for scene in film.scenes])
+    low, high = places.min(axis=0) - _MARGIN, places.max(axis=0) + _MARGIN
+    middle, size = (low + high) / 2, np.maximum(high - low, (_LEAST, _LEAST / 2))
+    width = max(size)
+    height = min(width, max(size[1], width / 2))
+    left, bottom = middle - np.array([width, height]) / 2
+    return Box(*(round(float(value), 3) for value in (left, bottom, width, height)))
