@@ -20,10 +20,10 @@ DATA_FOLDERS = {"config": "limask/configs", "src_patch": "limask/src_patch"}
 
 def read_version() -> str:
     # Read, not imported: importing limask would need its dependencies at build time.
-    text = (ROOT / "limask" / "__init__.py").read_text(encoding="utf-8")
+    text = (ROOT / "limask" / "version.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if match is None:
-        raise RuntimeError('limask/__init__.py has no line __version__ = "..."')
+        raise RuntimeError('limask/version.py has no line __version__ = "..."')
     return match.group(1)
 
 

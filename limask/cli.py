@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from limask import __version__
 from limask.errors import DIVERGED_STATUS, LimaskError
 from limask.experiments.evaluation.units import UNITS
 from limask.resumable import read_start
+from limask.version import __version__
 
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
 

@@ -15,7 +15,7 @@ PACKAGE = Path(limask.__file__).parent
 
 #: Parts from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
-    ("errors", "protocols"),
+    ("errors", "protocols", "version"),
     ("compat", "config", "envs", "files", "memory", "requirements", "resources"),
     ("install", "layouts", "resumable"),
     ("faults", "masking", "networks"),
@@ -24,7 +24,7 @@ FLOW = [
     ("learning",),
     ("hosts",),
     ("experiments",),
-    ("cli",),
+    ("api", "cli"),
     ("__main__",),
 ]
 

@@ -210,6 +210,16 @@ from run_parts import save_run
 save_run(hosted.load_host({checkout!r}), Path({folder!r}), {algorithm!r}, t_max=1000)
 """
 
+#: What a user does with a run from Python.
+_LOAD = """
+import limask
+from limask.envs.smax import SmaxVector
+team = limask.load("qmix_lim")
+seen = SmaxVector("3m", [1]).reset()
+team.reset()
+print(team.evaluate(episodes=8).episodes, team.act(seen.obs, seen.avail_actions).shape, *team.beliefs())
+"""
+
 
 @pytest.mark.parametrize("source", checkout_parts.by_family())
 def test_runs_of_checkouts_are_evaluated_inspected_and_watched_in_them(source: Path, tmp_path: Path) -> None:
@@ -236,3 +246,4 @@ def test_runs_of_checkouts_are_evaluated_inspected_and_watched_in_them(source: P
     assert (tmp_path / "inspection/qmix_lim_3m_seed_1/inspect.png").is_file()
     assert "battle of seed 10000" in run("-m", "limask", "watch", "qmix", "qmix_lim")
     assert (tmp_path / "watch/qmix_3m_seed_1+qmix_lim_3m_seed_1_as_trained/battle_10000.gif").is_file()
+    assert run("-c", _LOAD).split() == ["8", "(1,", "3)", "ally", "enemy"]

@@ -117,18 +117,8 @@ class VectorRunner:
         self._log_episodes(returns.tolist(), int(lengths.sum()), infos, test_mode)
         return self.host.episodes_of_run(self.batch, returns.tolist())
 
-    # The host's ``batch.update`` checks and reshapes: at every step that costs as much as the agent.
-    @torch.inference_mode()
     def _act(self, observation: Observation, test_mode: bool) -> np.ndarray:
-        """Write what is observed at this step, and the actions taken on it; returns them, (B, N)."""
-        data = self.batch.data.transition_data
-        data["obs"][:, self.t] = torch.from_numpy(observation.obs)
-        data["avail_actions"][:, self.t] = torch.from_numpy(observation.avail_actions)
-        chosen = self.mac.select_actions(self.batch, t_ep=self.t, t_env=self.t_env, test_mode=test_mode)
-        actions = self.host.actions_of(chosen)
-        data["actions"][:, self.t, :, 0] = actions
-        data["actions_onehot"][:, self.t].scatter_(2, actions.unsqueeze(2), 1.0)
-        return actions.cpu().numpy()
+        return act(self.host, self.mac, self.batch, self.t, observation, self.t_env, test_mode)
 
     def _clear_padding(self, lengths: np.ndarray) -> None:
         """Mark the filled steps (an episode's transitions and its last state), and zero all others.
@@ -163,3 +153,20 @@ class VectorRunner:
             if hasattr(self.mac.action_selector, "epsilon"):
                 self.logger.log_stat("epsilon", self.mac.action_selector.epsilon, self.t_env)
             self.log_train_stats_t = self.t_env
+
+
+# The host's ``batch.update`` checks and reshapes: at every step that costs as much as the agent.
+@torch.inference_mode()
+def act(
+    host: Any, mac: Mac, batch: Any, t: int, observation: Observation, t_env: int, test_mode: bool
+) -> np.ndarray:
+    """Write into the host's ``batch`` what is observed at time step ``t``, and the actions taken on it;
+    returns them, (B, N)."""
+    data = batch.data.transition_data
+    data["obs"][:, t] = torch.from_numpy(observation.obs)
+    data["avail_actions"][:, t] = torch.from_numpy(observation.avail_actions)
+    actions = host.actions_of(mac.select_actions(batch, t_ep=t, t_env=t_env, test_mode=test_mode))
+    data["actions"][:, t, :, 0] = actions
+    data["actions_onehot"][:, t].scatter_(2, actions.unsqueeze(2), 1.0)
+    chosen: np.ndarray = actions.cpu().numpy()
+    return chosen

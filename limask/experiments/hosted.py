@@ -64,7 +64,7 @@ def load_host(where: str = PYMARLZOOPLUS) -> Host:
             process can hold one checkout: all of them have modules of the same names.
 
     Raises:
-        LimaskError: a package is missing, or there is no such checkout.
+        LimaskError: a package is missing, there is no such checkout, or this process holds another.
     """
     torch.set_num_threads(1)
     if where == PYMARLZOOPLUS:
@@ -72,8 +72,15 @@ def load_host(where: str = PYMARLZOOPLUS) -> Host:
         host: Host = PymarlzooplusHost()
     else:
         root = recognised(Path(where))
-        compat.apply(root / "src")
-        sys.path.insert(0, str(root / "src"))
+        held = _held()
+        if held is None:
+            compat.apply(root / "src")
+            sys.path.insert(0, str(root / "src"))
+        elif held != root:
+            raise LimaskError(
+                f"{where} cannot be loaded beside {held}, whose modules have the same names: load it in a "
+                "process of its own"
+            )
         host = host_of(root)
     try:
         with warnings.catch_warnings():
@@ -84,6 +91,12 @@ def load_host(where: str = PYMARLZOOPLUS) -> Host:
     if where != PYMARLZOOPLUS:
         import_maskers(root)
     return host
+
+
+def _held() -> Path | None:
+    """Root of the checkout that this process has loaded, if any."""
+    learners = sys.modules.get("learners")
+    return None if learners is None else Path(str(learners.__file__)).resolve().parents[2]
 
 
 def smax_shape(map_name: str) -> Shape:
@@ -156,16 +169,17 @@ def replay_buffer(host: Host, shape: Shape, args: SimpleNamespace, n_episodes: i
     )
 
 
+def empty_batch(host: Host, shape: Shape, n_episodes: int, limit: int | None = None) -> Any:
+    """Episodes of ``limit`` transitions in which nothing has happened yet."""
+    batch = host.module("components.episode_buffer").EpisodeBatch
+    groups, n_steps = {"agents": shape.n_agents}, (limit or shape.limit) + 1
+    return batch(scheme(shape), groups, n_episodes, n_steps, preprocess=preprocess(host, shape))
+
+
 def random_batch(host: Host, shape: Shape, n_episodes: int, limit: int | None = None) -> Any:
     """Full-length episodes of random numbers."""
     limit = limit or shape.limit
-    batch = host.module("components.episode_buffer").EpisodeBatch(
-        scheme(shape),
-        {"agents": shape.n_agents},
-        n_episodes,
-        limit + 1,
-        preprocess=preprocess(host, shape),
-    )
+    batch = empty_batch(host, shape, n_episodes, limit)
     generator = torch.Generator().manual_seed(0)
     rows = (n_episodes, limit + 1, shape.n_agents)
     avail = torch.randint(0, 2, (*rows, shape.n_actions), generator=generator, dtype=torch.int)

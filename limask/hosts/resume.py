@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from limask import __version__
 from limask.errors import LimaskError
 from limask.files import make_folder, replace, write_json
 from limask.hosts.base import Host
 from limask.hosts.snapshot import Snapshot, random_state, set_random_state
 from limask.protocols import State
 from limask.resumable import FOLDER, RUN_FILE, states
+from limask.version import __version__
 
 #: States kept: should the last be damaged, there is another.
 KEPT = 2

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from limask import __version__, compat, resources
+from limask import compat, resources
 from limask.errors import LimaskError
 from limask.install.block import block_state
 from limask.install.families import family_of
@@ -19,6 +19,7 @@ from limask.install.manifest import MANIFEST, REGISTRY_FILE, file_state, read_ma
 from limask.install.plan import Step, plan_install, plan_uninstall
 from limask.install.recovery import held, interrupted, recover
 from limask.install.transaction import carry_out, os_errors_told
+from limask.version import __version__
 
 __all__ = ["MANIFEST", "REGISTRY_FILE", "install", "recognised", "status", "uninstall"]
 

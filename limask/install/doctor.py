@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import yaml
 
-from limask import __version__, compat, memory, resources
+from limask import compat, memory, resources
 from limask.errors import LimaskError
 from limask.install import MANIFEST, recognised
 from limask.install.families import PYMARLZOOPLUS, family_of, pymarlzooplus_folder
 from limask.install.manifest import read_manifest
+from limask.version import __version__
 
 #: Versions that the tests run with (those of ``constraints.txt``).
 TESTED = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import itertools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from limask.experiments.campaign import values
 from limask.experiments.campaign.values import Options
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.install.families import PYMARLZOOPLUS
-from limask.protocols import State
+from limask.protocols import Block, State
 
 #: Options that the campaign sets for each run, and the key of the file that it has them from.
 SET_ELSEWHERE = {
@@ -182,18 +183,24 @@ class Campaign:
         return own | flat(self.overrides) | flat(run.arm.overrides)
 
     def command(self, run: Run, results: Path, resume: Path | None = None) -> list[str]:
-        """Command that trains ``run``: what a user would type, with this interpreter. ``resume`` are results
-        of the same run, which was cut off."""
+        """Command that trains ``run``, as a user would type it. ``resume`` are results of the same run,
+        which was cut off."""
         if resume is not None:
             return [
                 sys.executable, "-m", "limask", "run", "--resume", str(resume), "--results", str(results)
             ]  # fmt: skip
-        limask = [sys.executable, "-m", "limask", "run", "--host", self.host, "--results", str(results)]
-        limask += ["--compat"] if self.compat else []
-        limask += (f"--sink={name}" for name in self.sinks)
-        configs = [f"--config={run.arm.config}", f"--env-config={run.environment.env_config}"]
-        options = (f"{name}={_literal(value)}" for name, value in self.options(run).items())
-        return [*limask, *configs, "with", *options]
+        flags = [*(["--compat"] if self.compat else []), *(f"--sink={name}" for name in self.sinks)]
+        config, env_config = run.arm.config, run.environment.env_config
+        return run_command(self.host, results, config, env_config, self.options(run), flags)
+
+
+def run_command(
+    host: str, results: Path, config: str, env_config: str, options: Block, flags: Sequence[str] = ()
+) -> list[str]:
+    """``limask run`` as a user would type it, with this interpreter; ``options`` by dotted name."""
+    limask = [sys.executable, "-m", "limask", "run", "--host", host, "--results", str(results), *flags]
+    given = (f"{name}={_literal(value)}" for name, value in options.items())
+    return [*limask, f"--config={config}", f"--env-config={env_config}", "with", *given]
 
 
 def read_campaign(file: Path) -> Campaign:

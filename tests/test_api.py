@@ -1,0 +1,190 @@
+"""Teams from Python: they act as when they were evaluated, and training is what the command does."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from checkout_parts import make_checkout
+from run_parts import save_run
+
+import limask
+from limask.envs.smax import SmaxVector
+from limask.errors import LimaskError
+from limask.experiments import hosted
+from limask.experiments.evaluation import battles, episode, evaluate
+from limask.experiments.evaluation.runs import read_run
+from limask.experiments.evaluation.trained import freeze
+from limask.hosts import Host
+from limask.layouts import tokens
+
+ROOT = Path(__file__).resolve().parents[1]
+SEED, N_AGENTS, N_ACTIONS = 10_000, 3, 8  # on 3m
+
+#: What a user may type, and `mypy --strict` accept.
+SCRIPT = """\
+import limask
+from limask.envs.smax import SmaxVector
+
+team = limask.load("runs/first")
+battles = SmaxVector(team.shape.name, seeds=[1])
+seen = battles.reset()
+team.reset(1)
+actions = team.act(seen.obs, seen.avail_actions)
+health: float = team.beliefs()["enemy"].tokens[0, 0, 0, 0].item()
+won: float = team.evaluate("3m", perturb="dropout", severity=0.4, episodes=8).win_rate.value
+folder = limask.train("qmix_lim", "smax", t_max=1000, env_args={"map_name": "3m"})
+print(actions.shape, health, won, limask.load(folder).run.steps, limask.__version__)
+"""
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return hosted.load_host()
+
+
+@pytest.fixture(scope="module")
+def runs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    return {name: save_run(host, root / name, name) for name in ("qmix_lim", "qmix_entity_lim", "qmix")}
+
+
+def played(host: Host, run: Path) -> tuple[Any, episode.Mind]:
+    """The battle of ``SEED`` as the host's runner has it, and what the agents made of it."""
+    overrides = {"batch_size_run": 1, "test_nepisode": 1, "env_args": {"seed": SEED}}
+    policy = freeze(host, read_run(run), None, **overrides)
+    episode.load_learner(policy)
+    (nothing,) = battles.perturbations(None, (), policy)
+    (one,) = episode.play(host, policy, nothing, 1)
+    return one.batch, episode.think(policy, one.batch)
+
+
+@pytest.mark.parametrize("name", ["qmix_lim", "qmix_entity_lim", "qmix"])
+def test_a_team_acts_and_believes_as_in_an_evaluation(host: Host, runs: dict[str, Path], name: str) -> None:
+    batch, mind = played(host, runs[name])
+    team = limask.load(runs[name])
+    env = SmaxVector(team.shape.name, [SEED, SEED + 1])
+    for _ in range(2):  # a second time, too: nothing is remembered beyond reset()
+        env.seed([SEED, SEED + 1])
+        seen = env.reset()
+        team.reset(2)
+        for t in range(batch.max_seq_length):
+            actions = team.act(seen.obs, seen.avail_actions)
+            assert actions.shape == (2, N_AGENTS) and actions.dtype == np.int64
+            assert actions[0].tolist() == batch["actions"][0, t, :, 0].tolist()
+            if mind.believed is not None:
+                believed = tokens.split(mind.believed[t], team._frozen.mac.agent.layout)
+                for kind, belief in team.beliefs().items():
+                    np.testing.assert_allclose(belief.tokens[0], believed[kind], atol=1e-5)
+                    shown = tokens.split(batch["obs"][0, t], team._frozen.mac.agent.layout)[kind]
+                    assert belief.is_seen[0].tolist() == shown.any(dim=-1).tolist()
+                    assert belief.features[0] == "health" and belief.tokens.shape[3] == len(belief.features)
+                assert team.beliefs().keys() == {"ally", "enemy"}
+            seen = env.step(actions).observation
+    if name == "qmix":
+        with pytest.raises(LimaskError, match="infers no features of units: load one of qmix_lim"):
+            team.beliefs()
+
+
+def test_evaluations_are_those_of_the_command(runs: dict[str, Path], tmp_path: Path) -> None:
+    team = limask.load(str(runs["qmix_lim"]))
+    options: dict[str, Any] = {"perturb": "dropout", "episodes": 8, "seed": 7}
+    (row,) = evaluate.evaluate(
+        [runs["qmix_lim"]], severities=[0.4], map_name=None, output=tmp_path / "out", **options
+    )
+    team.reset(1)
+    assert team.evaluate(severity=0.4, **options) == team.evaluate("3m", severity=0.4, **options) == row
+    assert team.run.steps == 1000 and team.shape.n_agents == N_AGENTS
+    team.act(np.zeros((1, N_AGENTS, team.shape.obs_size)), np.ones((1, N_AGENTS, N_ACTIONS)))
+
+
+def test_mistakes(runs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(LimaskError, match="holds no run"):
+        limask.load(tmp_path)
+    team = limask.load(runs["qmix_lim"])
+    obs, avail = np.zeros((2, N_AGENTS, team.shape.obs_size)), np.ones((2, N_AGENTS, N_ACTIONS), dtype=bool)
+    with pytest.raises(LimaskError, match=r"act\(\) before reset\(\)"):
+        team.act(obs, avail)
+    with pytest.raises(LimaskError, match=r"reset\(0\): expected at least 1"):
+        team.reset(0)
+    team.reset(2)
+    with pytest.raises(LimaskError, match=r"beliefs\(\) before act\(\)"):
+        team.beliefs()
+    with pytest.raises(LimaskError, match=r"obs of shape \(1, 3, \d+\): expected \(2, 3, \d+\)"):
+        team.act(obs[:1], avail)
+    with pytest.raises(LimaskError, match=r"avail of shape \(2, 3, 7\): expected \(2, 3, 8\)"):
+        team.act(obs, avail[..., 1:])
+    for _ in range(team.shape.limit + 1):
+        team.act(obs, avail)
+    with pytest.raises(LimaskError, match=r"call reset\(\) where new ones begin"):
+        team.act(obs, avail)
+    with pytest.raises(LimaskError, match="did you mean 'dropout'"):
+        team.evaluate(perturb="dropot", severity=0.1)
+    with pytest.raises(LimaskError, match="cannot change to 8m"):
+        team.evaluate("8m", episodes=1)
+    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
+        _ = limask.lod  # type: ignore[attr-defined]
+
+
+def test_teams_of_two_checkouts_are_kept_apart(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules of one would be taken for the other's."""
+    one, other = (make_checkout(tmp_path / name) for name in ("one", "other"))
+    loaded = SimpleNamespace(__file__=str(one / "src/learners/__init__.py"))
+    monkeypatch.setitem(sys.modules, "learners", loaded)
+    with pytest.raises(LimaskError, match="/other cannot be loaded beside .*/one, whose modules have"):
+        limask.load(runs["qmix_lim"], host=str(other))
+
+
+def test_what_the_page_shows_works(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page's blocks one after the other, with fewer battles and steps."""
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/first").symlink_to(runs["qmix_lim"])
+    code = "".join(blocks).replace("episodes=64", "episodes=8").replace("20_000", "150, batch_size=8")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    won, believed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d+% won, \d+% to \d+%", won) and believed.startswith("seen: [")
+    second = names["team"].run
+    assert second.config["lim"]["masker"]["ratio"] == 0.3 and second.config["t_max"] == 150
+    assert 0 < second.steps and second.folder == Path("runs/second")
+    with pytest.raises(LimaskError, match="results=runs/second holds something already"):
+        limask.train("qmix_lim", "smax", t_max=100, results="runs/second")
+    with pytest.raises(LimaskError, match=r"exit status 2: limask: error: .*masker\.ration"):
+        limask.train("qmix_lim", "smax", t_max=100, results="third", lim={"masker": {"ration": 0.3}})
+
+
+def test_importing_limask_is_light() -> None:
+    code = "import sys, limask; print([name for name in ('torch', 'numpy', 'sacred') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_users_script_is_typed(tmp_path: Path) -> None:
+    """As mypy sees it that takes limask for a library."""
+    pytest.importorskip("mypy")
+
+    (tmp_path / "right.py").write_text(SCRIPT)
+    wrong = SCRIPT.replace("won: float", "won: str").replace("team.reset(1)", "team.rest(1)")
+    (tmp_path / "wrong.py").write_text(wrong)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "right.py", "wrong.py"]
+    env = os.environ | {"MYPYPATH": str(ROOT)}
+    told = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True).stdout
+    *errors, last = told.splitlines()
+    assert last == "Found 2 errors in 1 file (checked 2 source files)"
+    assert 'wrong.py:7: error: "Team" has no attribute "rest"' in errors[0]
+    assert 'expression has type "float", variable has type "str"' in errors[1]
