@@ -16,6 +16,7 @@ from run_parts import STOP, save_run
 
 from limask.cli import main
 from limask.envs.smax import Observation, SmaxVector, Transition
+from limask.envs.vector_runner import TEST_SEEDS
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.evaluation import evaluate, evaluate_output, perturb, trained
@@ -220,7 +221,7 @@ def hosts_own_evaluation(host: Host, run: Path) -> dict[str, float]:
     }
     options |= {"batch_size_run": EPISODES, "test_nepisode": EPISODES, "buffer_size": 8, "batch_size": 8}
     options["runner"] = "vector"
-    options["env_args"]["seed"] = SEED
+    options["env_args"]["seed"] = SEED - TEST_SEEDS  # its tests play the battles of seeds so far above
     logger = HostsLogger()
     args = SimpleNamespace(**options, device="cpu", results_path="", unique_token="")
     host.module("run").run_sequential(args, logger)
