@@ -70,6 +70,21 @@ def test_same_seed_same_episodes(runner: Any) -> None:
         assert torch.equal(values, batches[1][key]), key
 
 
+def test_a_test_changes_nothing_in_training(runner: Any) -> None:
+    batches, t_env = [], runner.t_env
+    for n_tests in (0, 3):
+        torch.manual_seed(0)
+        runner.env.seed([5, 6, 7, 8])
+        runner.t_env = t_env
+        for _ in range(n_tests):
+            runner.run(test_mode=True)
+        batches.append(runner.run(test_mode=False)[0])
+    for key, values in batches[0].data.transition_data.items():
+        assert torch.equal(values, batches[1][key]), key
+    runner.test_returns.clear()
+    runner.test_stats.clear()
+
+
 def test_tests_are_logged_together_and_cost_no_steps(runner: Any) -> None:
     stats = runner.logger.stats
     before = runner.t_env, len(stats.get("test_return_mean", []))

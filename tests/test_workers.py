@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ class ParallelRunner:
     """What of a host's parallel runner matters here: two workers; the first is asked something at once."""
 
     def __init__(self, args: Any, logger: Any) -> None:
+        self.args = SimpleNamespace(device="cpu")
         pipes = [CONTEXT.Pipe() for _ in range(2)]
         self.parent_conns: Any = tuple(ours for ours, _ in pipes)
         # Kept, as the hosts keep them: it is why a pipe whose worker has ended never reports its end.
