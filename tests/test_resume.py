@@ -13,10 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import checkout_parts
 import host_parts
 import pytest
 import torch
+from checkout_parts import by_family
 
 from limask import cli
 from limask.errors import LimaskError
@@ -29,8 +29,8 @@ from limask.hosts import resume
 from limask.resumable import FOLDER, RUN_FILE, read_start, states
 
 OPTIONS = [
-    "--config=qmix_lim", "--env-config=smax", "with", "env_args.map_name=3m", "t_max=1200", "batch_size=16",
-    "test_interval=500", "test_nepisode=8", "lim.autoencoder.warmup=500", "lim.masker.replay=0.5",
+    "--config=qmix_lim", "--env-config=smax", "with", "env_args.map_name=3m", "t_max=900", "batch_size=16",
+    "test_interval=400", "test_nepisode=8", "lim.autoencoder.warmup=500", "lim.masker.replay=0.5",
     *(f"{name}_interval=1" for name in ("log", "runner_log", "learner_log")),
 ]  # fmt: skip
 
@@ -68,28 +68,33 @@ def steps_kept(results: Path) -> int:
     return int(files[0].stem) if files else 0
 
 
-@pytest.mark.parametrize("where", ["pymarlzooplus", *checkout_parts.by_family()], ids=str)
-def test_killed_and_stopped_and_still_the_same_digits(tmp_path: Path, start: Start, where: Any) -> None:
+def by_host() -> list[Any]:
+    """Each host, and how a run in it is cut off: asked to end, it keeps its state, and killed, it cannot."""
+    killed = [pytest.param(*one.values, signal.SIGKILL, id=one.id, marks=one.marks) for one in by_family()]
+    return [pytest.param("pymarlzooplus", signal.SIGTERM, id="pymarlzooplus"), *killed]
+
+
+@pytest.mark.parametrize(("where", "number"), by_host())
+def test_cut_off_and_still_the_same_digits(
+    tmp_path: Path, start: Start, where: Any, number: signal.Signals
+) -> None:
     given = ["--host", str(where), *([] if where == "pymarlzooplus" else ["--compat"])]
     whole = start("whole", *given, "--save-state", "0", *OPTIONS, "seed=3")
     cut = start("cut", *given, "--save-state", "0.1", *OPTIONS, "seed=3")
     wait_for(lambda: steps_kept(tmp_path / "cut") > 0, cut)
-    cut.kill()
-    assert cut.wait() == -signal.SIGKILL
-    at_kill = steps_kept(tmp_path / "cut")
+    before = steps_kept(tmp_path / "cut")
+    cut.send_signal(number)
+    if number == signal.SIGKILL:
+        assert cut.wait(60) == -number
+    else:
+        assert cut.wait(240) == 128 + number
+        assert steps_kept(tmp_path / "cut") > before
+        assert b"go on with `limask run --resume" in (tmp_path / "cut.log").read_bytes()
 
-    # Stopped as it goes on, it keeps its state before it ends.
-    stopped = start("stopped", "--resume", "cut")
-    wait_for(lambda: b"goes on at" in (tmp_path / "stopped.log").read_bytes(), stopped)
-    stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(240) == 128 + signal.SIGTERM
-    assert steps_kept(tmp_path / "stopped") > at_kill
-    assert b"go on with `limask run --resume" in (tmp_path / "stopped.log").read_bytes()
-
-    last = start("stopped", "--resume", "stopped")
-    assert last.wait(480) == 0 and whole.wait(480) == 0
-    assert not (tmp_path / "stopped" / FOLDER).exists() and not (tmp_path / "whole" / FOLDER).exists()
-    expected, found = (_curves(tmp_path / name) for name in ("whole", "stopped"))
+    resumed = start("cut", "--resume", "cut")
+    assert resumed.wait(480) == 0 and whole.wait(480) == 0
+    assert not (tmp_path / "cut" / FOLDER).exists() and not (tmp_path / "whole" / FOLDER).exists()
+    expected, found = (_curves(tmp_path / name) for name in ("whole", "cut"))
     assert {"loss", "rec_loss", "grad_norm", "return_mean", "test_battle_won_mean"} <= expected.keys()
     assert len(expected["test_return_mean"].steps) >= 3
     assert found == expected
