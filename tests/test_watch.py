@@ -254,9 +254,9 @@ def test_files_of_the_command(
             assert picture.info["duration"] == pytest.approx(2000, abs=50)
     assert main(command) == 2
     assert "battle_10000.gif is there already" in capsys.readouterr().err
-    (tmp_path / "out/battle_10001.gif").write_bytes(b"old")
-    assert main([*command, "--force"]) == 0
-    assert (tmp_path / "out/battle_10001.gif").read_bytes().startswith(b"GIF")
+    (tmp_path / "out/battle_10000.gif").write_bytes(b"old")
+    assert main(["watch", str(runs["own"]), "--output", str(tmp_path / "out"), "--force"]) == 0
+    assert (tmp_path / "out/battle_10000.gif").read_bytes().startswith(b"GIF")
 
 
 def test_what_cannot_be_watched(
