@@ -160,6 +160,20 @@ def _empty_buffer() -> Any:
     return SimpleNamespace(data=data, episodes_in_buffer=0, buffer_index=0)
 
 
+def test_a_run_leaves_the_state_of_another_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path, 900)
+    host = host_parts.load_host("pymarlzooplus")
+    other = resume.Resumption(host, tmp_path, {"arguments": []}, 1.0, None)
+    for _ in range(2):
+        other._save(SimpleNamespace())  # type: ignore[arg-type]
+    other.forget()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is another run's, and this one keeps no state" in line and other.every == 0
+    assert [file.name for file in states(tmp_path)] == ["900.pt"]
+    resume.Resumption(host, tmp_path, {"arguments": []}, 1.0, tmp_path).forget()
+    assert not (tmp_path / FOLDER).exists()
+
+
 def test_the_replay_buffer_is_kept_without_its_padding() -> None:
     """Two episodes, of two steps and of one, of four that there is room for."""
     kept, new = _empty_buffer(), _empty_buffer()

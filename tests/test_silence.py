@@ -15,6 +15,7 @@ from test_wrap import smax_learner as wrapped_learner
 
 from limask.errors import DivergedError, LimaskError
 from limask.hosts import Host
+from limask.hosts.resume import Resumption
 from limask.hosts.run import _end_told
 
 
@@ -147,7 +148,7 @@ def test_a_run_that_made_no_sgd_step_says_so(
 ) -> None:
     learner = smax_learner(host, algorithm)
     learner.args.t_max, learner.args.batch_size = 200, 64
-    with _end_told(tmp_path, learner.host):
+    with _end_told(Resumption(learner.host, tmp_path, {}, 0.0, None)):
         pass
     said = capsys.readouterr().err
     assert "limask: this run made no SGD step: it ended (t_max=200) before batch_size=64 episodes" in said
@@ -159,7 +160,7 @@ def test_a_run_that_learned_says_nothing(host: Host, tmp_path: Path, status: int
     learner = smax_learner(host)
     learner.train(smax_batch(host, learner), 0, 0)
     assert learner.n_updates == learner.config.n_minibatches(32)
-    with pytest.raises(SystemExit), _end_told(tmp_path, learner.host):
+    with pytest.raises(SystemExit), _end_told(Resumption(learner.host, tmp_path, {}, 0.0, None)):
         raise SystemExit(status)
     assert not list(tmp_path.iterdir())
 
@@ -167,6 +168,6 @@ def test_a_run_that_learned_says_nothing(host: Host, tmp_path: Path, status: int
 def test_a_run_that_only_evaluates_says_nothing(host: Host, tmp_path: Path) -> None:
     learner = smax_learner(host)
     learner.args.evaluate = True
-    with _end_told(tmp_path, learner.host):
+    with _end_told(Resumption(learner.host, tmp_path, {}, 0.0, None)):
         pass
     assert not list(tmp_path.iterdir())

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from limask.errors import LimaskError
-from limask.files import make_folder, replace, write_json
+from limask.files import replace, write_json
 from limask.hosts.base import Host
 from limask.hosts.snapshot import Snapshot, random_state, set_random_state
 from limask.protocols import State
-from limask.resumable import FOLDER, RUN_FILE, states
+from limask.resumable import FOLDER, RUN_FILE, forget, states
 from limask.version import __version__
 
 #: States kept: should the last be damaged, there is another.
@@ -54,6 +54,9 @@ class Resumption:
         self._signal: int | None = None
         self._is_training = False
         self._is_told = False
+        self._pid = os.getpid()
+        #: Whether the folder for states is this run's: several may write into one folder for results.
+        self._is_own = resume is not None and resume.resolve() == results
 
     def install(self) -> None:
         """Have every runner of the host ask before it plays, and SIGTERM wait for the state to be kept."""
@@ -82,7 +85,7 @@ class Resumption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # A worker that was forked from here has this handler, and nothing to keep; a second signal is urgent.
-        if os.getpid() != self.start["pid"]:
+        if os.getpid() != self._pid:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         if self._signal is not None or not self._is_training:
@@ -96,11 +99,9 @@ class Resumption:
         self._is_training = True
         if self._signal is not None:
             self._save(frame)
-            print(
-                f"limask: stopped by {signal.Signals(self._signal).name}; "
-                f"go on with `limask run --resume {self.results}`",
-                file=sys.stderr,
-            )
+            name = signal.Signals(self._signal).name
+            how = f"; go on with `limask run --resume {self.results}`" if self._is_own else ""
+            print(f"limask: stopped by {name}{how}", file=sys.stderr)
             raise SystemExit(128 + self._signal)
         if self.every and time.monotonic() - self._saved >= max(self.every, self._seconds / SHARE):
             self._save(frame)
@@ -118,6 +119,8 @@ class Resumption:
         return Snapshot(is_ours, [logger, self]), {name: found[name] for name in names}
 
     def _save(self, frame: FrameType) -> None:
+        if not (self._is_own or self._takes_folder()):
+            return
         began, found = time.monotonic(), frame.f_locals
         snapshot, roots = self._roots(frame)
         t_env = int(found["runner"].t_env)
@@ -131,7 +134,6 @@ class Resumption:
         }
         try:
             folder = self.results / FOLDER
-            make_folder(folder)
             write_json(folder / RUN_FILE, _with_seed(self.start, found["args"].seed))
             replace(folder / f"{t_env}.pt", lambda path: torch.save(state, path))
             for old in states(self.results)[KEPT:]:
@@ -140,6 +142,27 @@ class Resumption:
             self._tell(f"the run's state could not be kept ({error}); training goes on without")
         self._saved = time.monotonic()
         self._seconds = self._saved - began
+
+    def _takes_folder(self) -> bool:
+        """Make the folder for states, which may be another run's: that one's are kept, and none of this."""
+        try:
+            (self.results / FOLDER).mkdir(parents=True)
+            self._is_own = True
+        except FileExistsError:
+            self.every = 0
+            self._tell(
+                f"{self.results / FOLDER} is another run's, and this one keeps no state: choose another "
+                "folder with --results, go on with that run, or delete what it has left"
+            )
+        except OSError as error:
+            self._tell(f"the run's state could not be kept ({error}); training goes on without")
+            self._saved = time.monotonic()
+        return self._is_own
+
+    def forget(self) -> None:
+        """Delete the states: the run has come to its end."""
+        if self._is_own:
+            forget(self.results)
 
     def _tell(self, line: str) -> None:
         if not self._is_told:
@@ -152,7 +175,7 @@ class Resumption:
         snapshot, roots = self._roots(frame)
         for name, node in state["objects"].items():
             if name not in roots:
-                raise LimaskError(f"{files[0]} was kept by a run with {name}, which this one lacks")
+                raise LimaskError(f"{files[0].parent} is of a run with {name}, which this one lacks")
             snapshot.restore(roots[name], node)
         _put_episodes(frame.f_locals["buffer"], state["buffer"])
         logger = frame.f_locals["logger"]

@@ -23,7 +23,6 @@ from limask.hosts.sinks import Sink, attach, mirror_in_metrics
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import State
 from limask.requirements import EXTRAS, require_host
-from limask.resumable import forget
 
 
 def run_host(
@@ -57,7 +56,7 @@ def run_host(
     require_host(host, *extras, *(sink for sink in sinks if sink in EXTRAS))
     results = results.resolve()
     start: State = {
-        "host": host, "arguments": arguments, "sinks": list(sinks), "compat": with_compat, "pid": os.getpid(),
+        "host": host, "arguments": arguments, "sinks": list(sinks), "compat": with_compat,
     }  # fmt: skip
     if results.exists() and not results.is_dir():
         raise LimaskError(f"--results={results} is a file: expected a folder, or none yet")
@@ -67,7 +66,7 @@ def run_host(
         arguments = _checked(arguments, adapter, configs)
         _redirect_results(results)
         resumption = Resumption(adapter, results, start, save_state, resume)
-        with _end_told(results, adapter):
+        with _end_told(resumption):
             _run_pymarlzooplus(resumption, arguments, _opened(sinks, results))
     else:
         configs = configs_of(host, "--host")
@@ -79,21 +78,22 @@ def run_host(
         _redirect_results(results)
         overridden = _with_override(arguments, f"local_results_path={results}")
         resumption = Resumption(adapter, results, start, save_state, resume)
-        with _end_told(results, adapter):
+        with _end_told(resumption):
             _run_checkout(source, resumption, overridden, _opened(sinks, results))
 
 
 @contextmanager
-def _end_told(results: Path, host: Host) -> Iterator[None]:
+def _end_told(run: Resumption) -> Iterator[None]:
     """Where training diverged, end with a status of its own, and write down why: sacred ends with status 1
     whatever was raised. Where nothing was learned, say so. What has come to its end keeps no state."""
+    results, host = run.results, run.host
     try:
         yield
         _tell_if_untrained(results, host)
     except (SystemExit, DivergedError) as end:
         if isinstance(end, SystemExit) and not end.code:
             _tell_if_untrained(results, host)
-            forget(results)
+            run.forget()
             raise
         cause: BaseException | None = end
         while cause is not None and not isinstance(cause, DivergedError):
@@ -101,9 +101,9 @@ def _end_told(results: Path, host: Host) -> Iterator[None]:
         if cause is None:
             raise
         (results / DIVERGED_FILE).write_text(f"{cause}\n", encoding="utf-8")
-        forget(results)
+        run.forget()
         raise SystemExit(DIVERGED_STATUS) from end
-    forget(results)
+    run.forget()
 
 
 def _tell_if_untrained(results: Path, host: Host) -> None:
