@@ -1,17 +1,15 @@
-"""The ``limask`` command."""
+"""The ``limask`` command: what it takes."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from limask import dispatch
 from limask.errors import DIVERGED_STATUS, LimaskError
 from limask.experiments.evaluation.units import UNITS
-from limask.resumable import read_start
 from limask.version import __version__
 
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
@@ -24,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status (2 for a mistake in what was asked for)."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command is not _run:
+    if rest and options.command is not dispatch.do_run:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:
@@ -43,13 +41,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"limask {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, text in (
-        ("install", _install, "put limask into a checkout: registry lines, thin files and configs"),
-        ("uninstall", _uninstall, "take out exactly what install put in"),
+        (
+            "install",
+            dispatch.do_install,
+            "put limask into a checkout: registry lines, thin files and configs",
+        ),
+        ("uninstall", dispatch.do_uninstall, "take out exactly what install put in"),
     ):
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.add_argument("checkout", type=Path, help="folder of the checkout (the one with src/ in it)")
         sub.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
-        if command is _install:
+        if command is dispatch.do_install:
             sub.add_argument("--compat", action="store_true", help=f"also {_COMPAT}, by lines in src/main.py")
         sub.set_defaults(command=command)
     text = "what is installed, and where"
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument(
         "--dry-run", action="store_true", help="accepted for symmetry: status changes nothing"
     )
-    status.set_defaults(command=_status)
+    status.set_defaults(command=dispatch.do_status)
     text = "run a host's own main with limask registered in memory; nothing of the host is edited"
     epilog = f"example: {_RUN_EXAMPLE} (exit status {DIVERGED_STATUS}: a loss was not finite)"
     run = commands.add_parser("run", help=text, description=text, epilog=epilog, allow_abbrev=False)
@@ -72,12 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--save-state", type=float, default=300.0, metavar="SECONDS", help=text)
     run.add_argument("--compat", action="store_true", help=_COMPAT + ", in this run alone")
     _add_sink(run)
-    run.set_defaults(command=_run)
+    run.set_defaults(command=dispatch.do_run)
     text = "whether qmix_lim would start here, and what to type where it would not"
     doctor = commands.add_parser("doctor", help=text, description=text, allow_abbrev=False)
     text = "folder of a checkout (default: examine pymarlzooplus)"
     doctor.add_argument("checkout", type=Path, nargs="?", help=text)
-    doctor.set_defaults(command=_doctor)
+    doctor.set_defaults(command=dispatch.do_doctor)
     _add_campaign(commands)
     _add_bench(commands)
     _add_evaluate(commands)
@@ -101,7 +103,7 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     text = "seed of the battle (default: 10000)"
     inspect.add_argument("--seed", type=int, default=10_000, help=text)
     _add_host_and_output(inspect, "inspection/RUN")
-    inspect.set_defaults(command=_inspect)
+    inspect.set_defaults(command=dispatch.do_inspect)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -120,7 +122,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     text = "seed of the battles and of what goes wrong in them (default: 10000)"
     evaluate.add_argument("--seed", type=int, default=10_000, help=text)
     _add_host_and_output(evaluate, "evaluation/RUNS_PERTURBATION")
-    evaluate.set_defaults(command=_evaluate)
+    evaluate.set_defaults(command=dispatch.do_evaluate)
 
 
 def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -139,7 +141,7 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     text = "of the files (default: gif); mp4 takes the program ffmpeg"
     watch.add_argument("--format", choices=("gif", "mp4"), default="gif", help=text)
     _add_host_and_output(watch, "watch/RUNS_PERTURBATION")
-    watch.set_defaults(command=_watch)
+    watch.set_defaults(command=dispatch.do_watch)
 
 
 def _add_host_and_output(command: argparse.ArgumentParser, output: str) -> None:
@@ -165,7 +167,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     text = "win rates whose first crossing is compared (default: 0.5 0.8)"
     report.add_argument("--thresholds", type=float, nargs="+", default=[0.5, 0.8], help=text)
     _add_output(report, "report", Path("report"))
-    report.set_defaults(command=_report)
+    report.set_defaults(command=dispatch.do_report)
 
 
 def _add_sink(parser: argparse.ArgumentParser) -> None:
@@ -186,7 +188,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     speed = benchmarks.add_parser("speed", help=text, description=text, allow_abbrev=False)
     _add_output(speed, "bench", Path("bench"))
     speed.add_argument("--quick", action="store_true", help="only 2s3z, fewer turns: within three minutes")
-    speed.set_defaults(command=_bench_speed)
+    speed.set_defaults(command=dispatch.do_bench_speed)
 
 
 def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -204,16 +206,16 @@ def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     run.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
     run.add_argument("--dry-run", action="store_true", help="print the commands, and run none")
     _add_launchers(run)
-    run.set_defaults(command=_campaign_run)
+    run.set_defaults(command=dispatch.do_campaign_run)
     text = "how many runs are planned, done, running, failed and retried, and how far those are that run"
     status = actions.add_parser("status", help=text, description=text, allow_abbrev=False)
     status.add_argument("folder", type=Path, help="the campaign's folder")
     status.add_argument("--json", action="store_true", help="the numbers alone, as JSON")
-    status.set_defaults(command=_campaign_status)
+    status.set_defaults(command=dispatch.do_campaign_status)
     text = "write report.html, report.md, report.json and pictures into the folder's report/"
     report = actions.add_parser("report", help=text, description=text, allow_abbrev=False)
     report.add_argument("folder", type=Path, help="the campaign's folder; what is not finished is left out")
-    report.set_defaults(command=_campaign_report)
+    report.set_defaults(command=dispatch.do_campaign_report)
 
 
 def _add_launchers(run: argparse.ArgumentParser) -> None:
@@ -246,145 +248,3 @@ def _add_launchers(run: argparse.ArgumentParser) -> None:
         help="a parameter of submitit's for each job; give timeout_min=MINUTES, and others as needed: "
         "partition=gpu, mem_gb=8, cpus_per_task=2, gpus_per_node=1, ...",
     )
-
-
-# Each command imports what it needs: `limask status` has no use for torch.
-
-
-def _install(options: argparse.Namespace) -> None:
-    from limask.install import install
-
-    print("\n".join(install(options.checkout, dry_run=options.dry_run, with_compat=options.compat)))
-
-
-def _uninstall(options: argparse.Namespace) -> None:
-    from limask.install import uninstall
-
-    print("\n".join(uninstall(options.checkout, dry_run=options.dry_run)))
-
-
-def _status(options: argparse.Namespace) -> None:
-    from limask.install import status
-
-    if options.checkout is not None and (options.checkout / "campaign.json").is_file():
-        command = shlex.join(["limask", "campaign", "status", str(options.checkout)])
-        raise LimaskError(f"{options.checkout} is a campaign's folder and no checkout: `{command}`")
-    print("\n".join(status(options.checkout)))
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from limask.experiments.display import say
-    from limask.install.doctor import doctor, lines
-
-    say("Looking at the packages and importing the host: up to half a minute …")
-    findings = doctor(options.checkout)
-    print("\n".join(lines(findings, options.checkout)))
-    return int(any(finding.level == "stop" for finding in findings))
-
-
-def _run(options: argparse.Namespace) -> None:
-    from limask.hosts.run import run_host
-
-    if not 0 <= options.save_state < math.inf:
-        raise LimaskError(f"--save-state={options.save_state}: expected seconds, or 0 for never")
-    host, rest, sinks, compat = options.host, options.rest, options.sink, options.compat
-    results = options.results or options.resume or Path("results")
-    if options.resume is not None:
-        if host or rest or sinks or compat:
-            raise LimaskError(
-                f"--resume={options.resume}: the run goes on as it was started; give at most --results and "
-                "--save-state beside it"
-            )
-        start = read_start(options.resume)
-        host, rest, sinks, compat = (start[name] for name in ("host", "arguments", "sinks", "compat"))
-    elif not host:
-        raise LimaskError(
-            "--host is missing: pymarlzooplus, or the folder of a checkout (or --resume FOLDER)"
-        )
-    run_host(
-        host, rest, results, sinks, with_compat=compat, save_state=options.save_state, resume=options.resume
-    )
-
-
-def _bench_speed(options: argparse.Namespace) -> None:
-    from limask.experiments.bench.run import bench_speed
-
-    bench_speed(options.output, quick=options.quick, force=options.force)
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from limask.experiments.evaluation.evaluate import evaluate
-
-    evaluate(
-        options.runs,
-        perturb=options.perturb,
-        severities=options.severity,
-        episodes=options.episodes,
-        map_name=options.map,
-        seed=options.seed,
-        output=options.output,
-        host=options.host,
-        force=options.force,
-    )
-
-
-def _inspect(options: argparse.Namespace) -> None:
-    from limask.experiments.evaluation.inspection import inspect
-
-    inspect(options.run, seed=options.seed, output=options.output, host=options.host, force=options.force)
-
-
-def _watch(options: argparse.Namespace) -> None:
-    from limask.experiments.evaluation.watch import watch
-
-    watch(
-        options.runs,
-        agent=options.agent,
-        perturb=options.perturb,
-        severity=options.severity,
-        episodes=options.episodes,
-        seed=options.seed,
-        suffix=options.format,
-        output=options.output,
-        host=options.host,
-        force=options.force,
-    )
-
-
-def _report(options: argparse.Namespace) -> None:
-    from limask.experiments.report.write import report_folders
-
-    report_folders(
-        options.folders,
-        options.output,
-        budget=options.budget,
-        thresholds=options.thresholds,
-        force=options.force,
-    )
-
-
-def _campaign_run(options: argparse.Namespace) -> None:
-    from limask.experiments.launch.choose import chosen_launcher
-    from limask.experiments.launch.run import run_campaign
-
-    launcher = chosen_launcher(
-        options.launcher,
-        address=options.address,
-        cpus=options.cpus_per_run,
-        gpus=options.gpus_per_run,
-        slurm=options.slurm,
-    )
-    output = options.output or Path("results") / options.file.stem
-    run_campaign(options.file, output, jobs=options.jobs, dry_run=options.dry_run, launcher=launcher)
-
-
-def _campaign_report(options: argparse.Namespace) -> None:
-    from limask.experiments.report.write import report_campaign
-
-    report_campaign(options.folder)
-
-
-def _campaign_status(options: argparse.Namespace) -> None:
-    from limask.experiments.launch.run import campaign_status
-
-    print("\n".join(campaign_status(options.folder, as_json=options.json)))

@@ -24,7 +24,8 @@ FLOW = [
     ("learning",),
     ("hosts",),
     ("experiments",),
-    ("api", "cli"),
+    ("api", "dispatch"),
+    ("cli",),
     ("__main__",),
 ]
 
