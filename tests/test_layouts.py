@@ -18,6 +18,8 @@ import torch
 
 from limask.autoencoder.options import known_layout, resolve
 from limask.config import LimConfig, MaskerOptions
+from limask.envs import smax_battle
+from limask.envs.smax_import import import_smax
 from limask.errors import LimaskError
 from limask.layouts import (
     SMAC_FLAGS,
@@ -501,29 +503,24 @@ def stub_smac(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def smax() -> Any:
     """jaxmarl's module of SMAX."""
     pytest.importorskip("jaxmarl", reason="needs jaxmarl, which SMAX is part of")
-    from jaxmarl.environments import smax
-
-    return smax
+    return import_smax().package
 
 
 def smax_scenario(smax: Any, name: str) -> Any:
     """jaxmarl's scenario; for the two that limask adds, the units that SMAC has there."""
     import jax.numpy as jnp
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
     stalker, zealot = 2, 3
     if name in ("3s_vs_3z", "3s_vs_4z"):
         n_enemies = int(name[-2])
         types = jnp.array([stalker] * 3 + [zealot] * n_enemies, dtype=jnp.uint8)
         return smax.Scenario(types, 3, n_enemies, False, False)
-    return MAP_NAME_TO_SCENARIO[name]
+    return smax.map_name_to_scenario(name)
 
 
 def test_smax_every_scenario(smax: Any) -> None:
     """O and the order of the features against the environment itself, for all scenarios."""
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
-
-    names = {*MAP_NAME_TO_SCENARIO, "3s_vs_3z", "3s_vs_4z"}
+    names = {*import_smax().scenarios, "3s_vs_3z", "3s_vs_4z"}
     assert len(names) >= 16
     for name in sorted(names):
         env = smax.SMAX(scenario=smax_scenario(smax, name))
@@ -542,10 +539,7 @@ def test_smax_every_scenario(smax: Any) -> None:
 @pytest.mark.parametrize("name", ["3s_vs_3z", "3s_vs_4z"])
 def test_smax_added_scenarios_have_smacs_units(smax: Any, name: str) -> None:
     """Stalkers against zealots, as on SMAC's maps of these names."""
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
-
-    smax_layout({"map_name": name})
-    added, expected = MAP_NAME_TO_SCENARIO[name], smax_scenario(smax, name)
+    added, expected = smax_battle.scenario(name), smax_scenario(smax, name)
     assert added.unit_types.tolist() == expected.unit_types.tolist()
     assert (added.num_allies, added.num_enemies) == (expected.num_allies, expected.num_enemies)
 

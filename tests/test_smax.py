@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from limask.envs import smax_battle
+from limask.envs import smax_battle, smax_import
 from limask.envs.smax import Observation, SmaxVector, episode_info
 from limask.envs.smax_battle import REWARD_SCALE
 from limask.envs.smax_env import SmaxEnv
@@ -365,7 +365,8 @@ def test_bad_arguments_are_named(arguments: dict[str, object], expected: tuple[s
 def test_missing_jaxmarl_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    smax_battle.battle.cache_clear()  # what an earlier test has compiled needs no import any more
+    for earlier in (smax_battle.battle, smax_import.import_smax):  # needs no import any more
+        earlier.cache_clear()
     monkeypatch.setitem(sys.modules, "jaxmarl", None)
     monkeypatch.setitem(sys.modules, "jaxmarl.environments", None)
     with pytest.raises(LimaskError, match=r"pip install 'limask\[smax\]'"):

@@ -6,17 +6,13 @@ SMAX is published by Rutherford et al., "JaxMARL: Multi-Agent RL Environments an
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
 import importlib
-import io
-import logging
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from limask.envs.smax_import import import_smax
 from limask.envs.smax_random import Array, unrolled_threefry
 from limask.errors import LimaskError
 
@@ -62,57 +58,27 @@ class SmaxScenario(NamedTuple):
         return (self.n_agents - 1 + self.n_enemies) * self.unit_width + self.own_width
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """For jaxmarl, which prints what optional parts it lacks, and undoes redirected streams on the way."""
-    nowhere: Any = io.StringIO()
-    streams = sys.stdout, sys.stderr, sys.__stdout__
-    sys.stdout = sys.__stdout__ = nowhere  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr, sys.__stdout__ = streams  # type: ignore[misc]
+def scenario(map_name: str) -> Array:
+    """jaxmarl's scenario, or one of ``EXTRA_SCENARIOS``.
+
+    Raises:
+        LimaskError: jaxmarl is missing, or there is no such scenario.
+    """
+    jax, smax, published = import_smax()
+    if map_name in published:
+        return published[map_name]
+    if map_name in EXTRA_SCENARIOS:
+        types, n_allies, n_enemies, is_spread = EXTRA_SCENARIOS[map_name]
+        return smax.Scenario(jax.numpy.array(types, jax.numpy.uint8), n_allies, n_enemies, is_spread, False)
+    known = sorted({*published, *EXTRA_SCENARIOS})
+    close = difflib.get_close_matches(str(map_name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise LimaskError(f"env_args.map_name={map_name!r} is no SMAX scenario{hint} (known: {', '.join(known)})")
 
 
-def _import_jaxmarl() -> tuple[Array, Array]:
-    # A battle is a few hundred small operations: on a GPU it is slower, and an accelerator's memory belongs
-    # to the learner. A choice of the user's own stands.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    # Hosts put the root logger at DEBUG, and jax says there what it compiles, from its import on. A level
-    # that somebody has chosen stands.
-    if (log := logging.getLogger("jax")).level == logging.NOTSET:
-        log.setLevel(logging.WARNING)
-    try:
-        import jax
-
-        with _silence():
-            from jaxmarl.environments import smax
-    except ImportError as error:
-        raise LimaskError(
-            f"env=smax needs jax and jaxmarl, and importing them failed ({error}): "
-            "install them with `pip install 'limask[smax]'`"
-        ) from error
-    # Each step's result is awaited at once: handing the step to another thread only delays it.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    return jax, smax
-
-
-def _scenario(map_name: str) -> Array:
-    jax, smax = _import_jaxmarl()
-    from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
-
-    for name, (types, n_allies, n_enemies, is_spread) in EXTRA_SCENARIOS.items():
-        if name not in MAP_NAME_TO_SCENARIO:
-            unit_types = jax.numpy.array(types, dtype=jax.numpy.uint8)
-            smax.register_scenario(name, smax.Scenario(unit_types, n_allies, n_enemies, is_spread, False))
-    if map_name not in MAP_NAME_TO_SCENARIO:
-        close = difflib.get_close_matches(str(map_name), MAP_NAME_TO_SCENARIO, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise LimaskError(
-            f"env_args.map_name={map_name!r} is no SMAX scenario{hint} "
-            f"(known: {', '.join(sorted(MAP_NAME_TO_SCENARIO))})"
-        )
-    return MAP_NAME_TO_SCENARIO[map_name]
+def _published(map_name: str) -> Array:
+    """The scenario as jaxmarl plays it; it is never stepped."""
+    return import_smax().package.SMAX(scenario=scenario(map_name))
 
 
 def scenario_sizes(map_name: str) -> SmaxScenario:
@@ -121,9 +87,7 @@ def scenario_sizes(map_name: str) -> SmaxScenario:
     Raises:
         LimaskError: jaxmarl is missing, or there is no such scenario.
     """
-    scenario = _scenario(map_name)
-    _, smax = _import_jaxmarl()
-    return _sizes(smax.SMAX(scenario=scenario))
+    return _sizes(_published(map_name))
 
 
 def sight_ranges(map_name: str, factor: float) -> tuple[float, ...]:
@@ -133,9 +97,7 @@ def sight_ranges(map_name: str, factor: float) -> tuple[float, ...]:
         LimaskError: see ``scenario_sizes`` and ``check_ranges``.
     """
     check_ranges(factor, None, ATTACK_MODES[0])
-    scenario = _scenario(map_name)
-    _, smax = _import_jaxmarl()
-    env = smax.SMAX(scenario=scenario)
+    env = _published(map_name)
     assert env.map_width == env.map_height
     return tuple(float(sight) * factor / env.map_width for sight in env.unit_type_sight_ranges)
 
@@ -146,9 +108,7 @@ def map_size(map_name: str) -> float:
     Raises:
         LimaskError: see ``scenario_sizes``.
     """
-    scenario = _scenario(map_name)
-    _, smax = _import_jaxmarl()
-    return float(smax.SMAX(scenario=scenario).map_width)
+    return float(_published(map_name).map_width)
 
 
 def _sizes(env: Array) -> SmaxScenario:
@@ -197,12 +157,12 @@ class Battle:
         attack_mode: str,
         full_observation: bool,
     ) -> None:
-        scenario = _scenario(map_name)
-        self.jax, smax = _import_jaxmarl()
-        published = smax.SMAX(scenario=scenario)
+        units = scenario(map_name)
+        self.jax, smax, _ = import_smax()
+        published = smax.SMAX(scenario=units)
         self._env = smax.HeuristicEnemySMAX(
             attack_mode=attack_mode,
-            scenario=scenario,
+            scenario=units,
             see_enemy_actions=see_enemy_actions,
             walls_cause_death=walls_cause_death,
             unit_type_sight_ranges=published.unit_type_sight_ranges * enemy_sight_range,
@@ -215,7 +175,7 @@ class Battle:
         if full_observation or sight_range != enemy_sight_range:
             everywhere = self.jax.numpy.full_like(self._sights, _UNLIMITED_SIGHT)
             self._view = smax.SMAX(
-                scenario=scenario,
+                scenario=units,
                 see_enemy_actions=see_enemy_actions,
                 unit_type_sight_ranges=everywhere if full_observation else self._sights,
             )

@@ -17,6 +17,7 @@ from limask.config.nested import merged
 from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, UNTRAINED_FILE, DivergedError, LimaskError
 from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
 from limask.hosts.options import checked_arguments, configs_of, find_config, read_config
+from limask.hosts.pymarlzooplus import end_at_once
 from limask.hosts.resume import Resumption
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics
@@ -136,6 +137,7 @@ def _make_compatible(source: Path, with_compat: bool) -> None:
 
 def _run_pymarlzooplus(run: Resumption, arguments: list[str], sinks: list[Sink]) -> None:
     _enter(run, sinks)
+    end_at_once()
     from pymarlzooplus.main import pymarlzooplus
 
     pymarlzooplus(["pymarlzooplus/main.py", *arguments])
