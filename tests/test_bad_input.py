@@ -322,6 +322,50 @@ def test_checkpoint_of_another_mixer_is_refused(
     assert_refused(make_learner(host), tmp_path, words)
 
 
+def test_a_damaged_checkpoint_is_refused_before_any_of_it_is_loaded(host: Host, tmp_path: Path) -> None:
+    make_learner(host, "qmix_lim").save_models(str(tmp_path))
+    learner = make_learner(host, "qmix_lim")
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["agent.th", "autoencoder.th", "mixer.th", "opt.th"]
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        before = [parameter.clone() for parameter in learner.params]
+        with pytest.raises(LimaskError, match=f"{file.name} is damaged .*: use another checkpoint"):
+            learner.load_models(str(tmp_path))
+        assert all(torch.equal(a, b) for a, b in zip(before, learner.params, strict=True))
+        file.write_bytes(whole)
+    learner.load_models(str(tmp_path))
+
+
+def test_a_run_that_is_killed_leaves_no_half_of_a_checkpoint(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of its files; the host has made the folder before. What is tried again takes its place."""
+    learner, path, save = make_learner(host, "qmix_lim"), tmp_path / "1000", torch.save
+    for n_written in range(4):
+        path.mkdir(exist_ok=True)
+        left = [n_written]
+
+        def dying(*args: Any, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                Path(args[1]).write_bytes(b"half")
+                raise KeyboardInterrupt
+            save(*args)
+
+        monkeypatch.setattr(torch, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            learner.save_models(str(path))
+        assert not any(path.iterdir()) and learner.checkpoint == "none written"
+    monkeypatch.setattr(torch, "save", save)
+    for _ in range(2):
+        learner.save_models(str(path))
+        assert {file.name for file in path.iterdir()} == {"agent.th", "autoencoder.th", "mixer.th", "opt.th"}
+    assert [file.name for file in tmp_path.iterdir()] == ["1000"]
+    make_learner(host, "qmix_lim").load_models(str(path))
+
+
 def assert_refused(learner: Any, path: Path, words: str) -> None:
     """With these words on one line, and nothing has changed."""
     before = [parameter.clone() for parameter in learner.params]

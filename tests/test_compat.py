@@ -401,5 +401,17 @@ def test_run_without_the_flag_names_it_and_runs_nothing(
     assert main(arguments) == 2
     told = capsys.readouterr()
     assert "add --compat" in told.err
-    assert "(yaml.load, collections.Mapping, no_such_game)" in told.err
+    assert "(yaml.load, collections.Mapping)" in told.err
     assert told.err.count("\n") == 1
+
+
+def test_run_stands_in_for_what_is_not_installed_without_being_asked(tmp_path: Path) -> None:
+    """Nothing that is installed is changed for it."""
+    game = "import no_such_game\nREGISTRY = {}\n"
+    source = make_checkout(tmp_path / "host", "pymarl", "import yaml\nimport envs\n", envs__init=game) / "src"
+    assert names(source) == ["no_such_game"] and compat.changes(source) == []
+    run = "import yaml; load = yaml.load; from limask.hosts.run import _make_compatible as start;"
+    run += "start(source, False); import envs; print(envs.no_such_game.__name__, yaml.load is load)"
+    done = python(source, run)
+    assert done.stdout == "no_such_game True\n", done.stderr
+    assert done.stderr.count("limask compat: no_such_game: not installed, and stood in for") == 1

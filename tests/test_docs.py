@@ -160,20 +160,32 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_site_in_a_browser(width: int, scheme: str, browser: Any, site: Path, address: str) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
+def listened(browser: Any, **options: Any) -> tuple[Any, list[str], list[str]]:
+    """A page; what it says in the console, and what it asks for."""
+    page, said, asked = browser.new_page(**options), [], []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
+    return page, said, asked
+
+
+def test_every_page_fits_a_screen_and_a_phone(browser: Any, site: Path, address: str) -> None:
+    page, said, _ = listened(browser)
     for path in sorted(site.rglob("*.html")):
         page.goto(address + path.relative_to(site).as_posix())
-        assert page.evaluate("document.documentElement.scrollWidth") == width, path.name
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            fits = f"document.documentElement.scrollWidth === {width}"  # once it is laid out anew
+            page.wait_for_function(fits, timeout=5000)
         broken = "[...document.images].filter((image) => image.complete && !image.naturalWidth).length"
         assert page.evaluate(broken) == 0, path.name
+    assert not said
+    page.close()
 
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_site_in_a_browser(width: int, scheme: str, browser: Any, address: str) -> None:
+    page, said, asked = listened(browser, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.goto(address + "index.html")
     shown = "[...document.images].filter((image) => image.offsetWidth).map((image) => image.src)"
     (picture,) = page.evaluate(shown)

@@ -88,6 +88,20 @@ def test_rewards_of_a_wrong_scale_stop_training(host: Host) -> None:
     assert are_equal(before, learner.params)
 
 
+@pytest.mark.parametrize("key", ["obs", "state", "reward"])
+@pytest.mark.parametrize("algorithm", ["qmix_lim", "qmix_fc", "qplex_lim", "mappo_lim"])
+def test_what_an_environment_gives_that_is_not_finite_is_named(host: Host, algorithm: str, key: str) -> None:
+    make = smax_learner if algorithm in ("qmix_lim", "qmix_fc") else wrapped_learner
+    plain = {"autoencoder": {"name": "none", "weight": 0.0}, "masker": {"name": "none"}}
+    learner = make(host, algorithm, **plain if algorithm == "mappo_lim" else {})
+    batch = smax_batch(host, learner)
+    batch[key][0, 1] = torch.nan
+    before = [parameter.clone() for parameter in learner.agent.parameters()]
+    with pytest.raises(DivergedError, match=f"; values of {key} that env='smax' gave are not finite"):
+        learner.train(batch, 0, 0)
+    assert are_equal(before, list(learner.agent.parameters()))
+
+
 @pytest.mark.parametrize("algorithm", ["qmix_lim", "mappo_lim"])
 @pytest.mark.parametrize("clip", [0, -1.0, float("nan")])
 def test_a_clipping_that_leaves_nothing_is_refused(host: Host, algorithm: str, clip: float) -> None:

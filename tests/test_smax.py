@@ -288,8 +288,8 @@ def test_random_steps_begin_every_battle_and_leave_it_time_and_life() -> None:
 def test_a_battle_that_is_over_within_the_random_steps_starts_anew() -> None:
     """100 random steps are the whole of a battle of 3m: all are over, each starts again on its own."""
     limit = SmaxVector("3m", [0]).episode_limit
-    together = SmaxVector("3m", [0, 1, 2], random_steps=limit)
-    alone = SmaxVector("3m", [1], random_steps=limit)
+    together = SmaxVector("3m", [0, 1, 2, 3], random_steps=limit, sight_range=0.01)
+    alone = SmaxVector("3m", [1], random_steps=limit, sight_range=0.01)
     for _ in range(2):
         shown = together.reset()
         assert (shown.avail_actions[..., :4].sum(axis=(1, 2)) > 0).all()  # somebody is alive and can move
@@ -367,8 +367,8 @@ def test_missing_jaxmarl_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for earlier in (smax_battle.battle, smax_import.import_smax):  # needs no import any more
         earlier.cache_clear()
-    monkeypatch.setitem(sys.modules, "jaxmarl", None)
-    monkeypatch.setitem(sys.modules, "jaxmarl.environments", None)
+    for name in ("jaxmarl", "jaxmarl.environments", "jaxmarl.environments.smax"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(LimaskError, match=r"pip install 'limask\[smax\]'"):
         SmaxEnv("3m")
 

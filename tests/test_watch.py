@@ -235,28 +235,25 @@ def test_the_dead_see_nothing(film: Film) -> None:
 def test_files_of_the_command(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["watch", str(runs["own"]), str(runs["belief"]), "--agent", "2", "--episodes", "2"]
+    command = ["watch", str(runs["own"]), str(runs["belief"]), "--agent", "2"]
     command += ["--perturb", "dropout", "--severity", "0.4", "--output", str(tmp_path / "out")]
     assert main(command) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith(f"qmix/3m/seed_1, step 1,000: battle of seed {SEED} with dropout 0.4, ")
     assert told[1].startswith("qmix_lim/3m/seed_1, ")
     lengths = [int(line.split()[-2]) for line in told if line.endswith(" steps")]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "battle_10000.gif",
-        "battle_10001.gif",
-    ]
-    for e in (0, 1):
-        with Image.open(tmp_path / f"out/battle_{SEED + e}.gif") as picture:
-            assert picture.n_frames == max(lengths[2 * e : 2 * e + 2]) + 1
-            assert picture.width == 920
-            picture.seek(picture.n_frames - 1)
-            assert picture.info["duration"] == pytest.approx(2000, abs=50)
+    with Image.open(tmp_path / "out/battle_10000.gif") as picture:
+        assert picture.n_frames == max(lengths) + 1
+        assert picture.width == 920
+        picture.seek(picture.n_frames - 1)
+        assert picture.info["duration"] == pytest.approx(2000, abs=50)
     assert main(command) == 2
     assert "battle_10000.gif is there already" in capsys.readouterr().err
     (tmp_path / "out/battle_10000.gif").write_bytes(b"old")
-    assert main(["watch", str(runs["own"]), "--output", str(tmp_path / "out"), "--force"]) == 0
-    assert (tmp_path / "out/battle_10000.gif").read_bytes().startswith(b"GIF")
+    alone = ["watch", str(runs["own"]), "--output", str(tmp_path / "out"), "--episodes", "2", "--force"]
+    assert main(alone) == 0
+    for name in ("battle_10000.gif", "battle_10001.gif"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"GIF")
 
 
 def test_what_cannot_be_watched(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from limask.envs import worker_runner
 from limask.envs.worker_runner import WorkerConnection, WorkerRunner
 from limask.errors import LimaskError
 
@@ -86,3 +89,20 @@ def test_a_workers_last_answer_counts_and_statistics_are_never_asked_for() -> No
     assert second.recv() == ("step", 2), "the worker was asked for nothing else"
     runner.close_env()
     assert isinstance(second, WorkerConnection)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals as on Unix")
+def test_a_worker_that_hangs_is_named_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner("get_env_info", None)
+    monkeypatch.setattr(worker_runner, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(worker_runner, "_SECONDS_UNTIL_NAMED", 0.2)
+    stopped = runner.ps[1]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    threading.Timer(1.0, os.kill, (stopped.pid, signal.SIGCONT)).start()
+    assert runner.run(test_mode=False) == [("step", 7)] * 2
+    told = [record.getMessage() for record in caplog.records]
+    assert 2 <= len(told) <= 3, "after 0.2 and 0.4 s, perhaps 0.8"
+    assert all(f"{stopped.name} (pid {stopped.pid}) has not answered for" in line for line in told)
+    runner.close_env()

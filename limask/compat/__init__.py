@@ -1,6 +1,7 @@
 """Lets hosts start here that were written for older packages, or whose own packages are not installed: shims
-for this process and its workers, asked for by ``--compat``, each told in one log line. It imports neither
-hosts nor torch, to come before them.
+for this process and its workers, each told in one log line. Those that change what a package does are asked
+for by ``--compat``; stand-ins for packages that are not installed are not. It imports neither hosts nor
+torch, to come before them.
 
 PyMARL, PyMARL2, PyMARL3 and EPyMARL before 2.0.0 need it everywhere. No host's code is touched.
 """
@@ -31,13 +32,14 @@ _applied: set[Path] = set()
 
 
 class Shim(NamedTuple):
-    """``name``; what it does; how it is applied (workers get that pickled); and whether the host stops at its
-    start without it, whatever the environment."""
+    """``name``; what it does; how it is applied (workers get that pickled); whether the host stops at its
+    start without it, whatever the environment; and whether it changes what an installed package does."""
 
     name: str
     effect: str
     apply: Callable[[], None]
     is_needed: bool = True
+    is_change: bool = True
 
 
 def needed(source: Path) -> list[Shim]:
@@ -45,17 +47,27 @@ def needed(source: Path) -> list[Shim]:
     return [shim for shim in _shims(source) if shim.is_needed]
 
 
+def changes(source: Path) -> list[Shim]:
+    """Those of ``needed`` that change what an installed package does: the user is to ask for them."""
+    return [shim for shim in needed(source) if shim.is_change]
+
+
 def missing_packages(source: Path) -> list[str]:
     """Packages without which the host in ``source`` stops at its start, and that are not installed."""
     return list(missing(source, start_of(source)))
 
 
-def apply(source: Path) -> None:
-    """Apply every shim that the host in ``source``, or one of its environments, needs; once in a process."""
+def apply(source: Path, *, with_changes: bool = True) -> None:
+    """Apply every shim that the host in ``source``, or one of its environments, needs; once in a process.
+
+    Args:
+        source: a checkout's ``src``.
+        with_changes: also those that change what an installed package does.
+    """
     source = source.resolve()
     if source in _applied:
         return
-    shims = list(_shims(source))
+    shims = [shim for shim in _shims(source) if with_changes or not shim.is_change]
     for shim in shims:
         _log.warning("limask compat: %s: %s", shim.name, shim.effect)
     _bridge(source, [shim.apply for shim in shims])
@@ -103,7 +115,7 @@ def _shims(source: Path) -> Iterator[Shim]:
     start = start_of(source)
     if lacking := missing(source, start):
         effect = "not installed, and stood in for: to use one is an error that names it"
-        yield Shim(", ".join(lacking), effect, functools.partial(stand_in, lacking))
+        yield Shim(", ".join(lacking), effect, functools.partial(stand_in, lacking), is_change=False)
     if _protobuf_is_newer():
         effect = "reads StarCraft II's messages in Python (PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python)"
         is_needed = not start.packages.keys().isdisjoint(("smac", "pysc2", "s2clientprotocol"))

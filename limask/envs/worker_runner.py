@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -10,15 +12,21 @@ from limask.envs.vector_runner import own_random_numbers
 from limask.errors import LimaskError
 from limask.protocols import Args
 
+_log = logging.getLogger("limask.envs")
+
 _SECONDS_BETWEEN_LOOKS = 1.0
+#: Silence after which a worker is named that still runs; then after twice as long, and so on. A step takes
+#: milliseconds, and to start StarCraft II half a minute.
+_SECONDS_UNTIL_NAMED = 60.0
 
 
 class WorkerConnection:
-    """The host's end of the pipe to one worker, with two differences.
+    """The host's end of the pipe to one worker, with three differences.
 
-    Waiting for a worker that has ended is an error, where the hosts would wait for ever. And a worker is
-    never asked for ``get_stats``, which no host reads: smac fails on it, and the worker with it, when a game
-    has died before the end of its first battle (it divides by the number of battles).
+    Waiting for a worker that has ended is an error, where the hosts would wait for ever. One that says
+    nothing for long, though it runs, is named in the log: it may hang. And a worker is never asked for
+    ``get_stats``, which no host reads: smac fails on it, and the worker with it, when a game has died before
+    the end of its first battle (it divides by the number of battles).
 
     Args:
         connection: the host's end of the pipe.
@@ -48,6 +56,7 @@ class WorkerConnection:
         if self._n_unasked:
             self._n_unasked -= 1
             return {}
+        began, named_at = time.monotonic(), _SECONDS_UNTIL_NAMED
         while not self._connection.poll(_SECONDS_BETWEEN_LOOKS):
             # What it sent last may have come between the two looks.
             process = self._processes()[self._index]
@@ -56,6 +65,15 @@ class WorkerConnection:
                     f"the environment in {process.name} has ended with status {process.exitcode}; "
                     "its own message stands above"
                 )
+            if time.monotonic() - began >= named_at:
+                _log.warning(
+                    "the environment in %s (pid %d) has not answered for %.0f s: it may hang; limask goes on "
+                    "waiting",
+                    process.name,
+                    process.pid,
+                    time.monotonic() - began,
+                )
+                named_at *= 2
         return self._connection.recv()
 
 

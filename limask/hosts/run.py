@@ -44,7 +44,7 @@ def run_host(
             no file in the host.
         results: folder for everything the run writes.
         sinks: names of ``limask.hosts.sinks`` that take what the host logs as well.
-        with_compat: whether the host gets what it needs to start here (``limask.compat``).
+        with_compat: whether packages may be changed for the host to start here (``limask.compat``).
         save_state: seconds between two times at which all that the run needs to go on is kept; 0 = never.
         resume: results of the run, started alike, that this one goes on with; None = it begins anew.
 
@@ -125,14 +125,13 @@ def _opened(sinks: Sequence[str], results: Path) -> list[Sink]:
 
 
 def _make_compatible(source: Path, with_compat: bool) -> None:
-    if with_compat:
-        compat.apply(source)
-    elif lacking := compat.needed(source):
+    if not with_compat and (lacking := compat.changes(source)):
         names = ", ".join(shim.name for shim in lacking)
         raise LimaskError(
             f"--host={source.parent}: it does not start with the packages installed here ({names}); "
             "add --compat, as in `limask run --compat --host …`: that bridges these, for this run alone"
         )
+    compat.apply(source, with_changes=with_compat)
 
 
 def _run_pymarlzooplus(run: Resumption, arguments: list[str], sinks: list[Sink]) -> None:

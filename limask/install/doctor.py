@@ -64,7 +64,7 @@ def lines(findings: list[Finding], checkout: Path | None) -> list[str]:
     if any(finding.level == "stop" for finding in findings):
         return [*told, "qmix_lim does not start here: see the lines that begin with `stop`"]
     host = PYMARLZOOPLUS if checkout is None else checkout
-    bridged = checkout is not None and compat.needed(checkout.expanduser() / "src")
+    bridged = checkout is not None and compat.changes(checkout.expanduser() / "src")
     command = f"limask run{' --compat' if bridged else ''} --host {host} --config=qmix_lim --env-config=smax"
     return [*told, f"qmix_lim starts here: {command}"]
 
@@ -107,10 +107,11 @@ def _checkout(root: Path) -> Iterator[Finding]:
     yield Finding("ok", f"host: {family_of(root).name} ({_git_version(root)}) in {root}")
     manifest = read_manifest(root)
     lacking = ", ".join(shim.name for shim in compat.needed(root / "src"))
-    flag = " --compat" if lacking else ""
+    changed = ", ".join(shim.name for shim in compat.changes(root / "src"))
+    flag, run = (" --compat" if names else "" for names in (lacking, changed))
     if manifest is None:
         text = (
-            f"limask is not installed in it: `limask install{flag} {root}`, or go through `limask run{flag}`"
+            f"limask is not installed in it: `limask install{flag} {root}`, or go through `limask run{run}`"
         )
         yield Finding("note", text)
     elif manifest.version != __version__:
@@ -121,10 +122,11 @@ def _checkout(root: Path) -> Iterator[Finding]:
     if missing := compat.missing_packages(root / "src"):
         wanted = " ".join(_pip_name(name, root) for name in missing)
         text = f"its src/main.py imports {', '.join(missing)}, not installed here: `pip install {wanted}`"
-        yield Finding("note", f"{text} (look the names up: they are those of the imports), or use --compat")
+        text += " (look the names up: they are those of the imports)"
+        yield Finding("note", f"{text}, or leave it: `limask run` stands in for them")
     if lacking and manifest is not None and manifest.compat is None:
         text = f"its src/main.py does not start with the packages installed here ({lacking})"
-        yield Finding("note", f"{text}: `limask install --compat {root}`, or `limask run --compat`")
+        yield Finding("note", f"{text}: `limask install --compat {root}`, or `limask run{run}`")
     elif lacking:
         yield Finding("ok", f"--compat bridges what it was written for and is not here: {lacking}")
 

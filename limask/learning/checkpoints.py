@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +15,7 @@ from limask.acting.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import DivergedError, LimaskError
 from limask.learning.trainer import Trainer
-from limask.protocols import Args, State
+from limask.protocols import Args, EpisodeBatch, State
 
 #: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
 _WRITTEN = {"autoencoder": "entity", "masker": "random", "use_inference": False, "rec_latent": False}
@@ -44,10 +47,11 @@ class Checkpoints:
             self.reconstruction.to(torch.device("cuda"))
 
     def save_models(self, path: str) -> None:
-        """Host's files, and ``autoencoder.th`` where the run has an autoencoder."""
-        super().save_models(path)  # type: ignore[misc]
-        if self.reconstruction is not None:
-            _write(path, self.reconstruction.state_dict())
+        """Host's files, and ``autoencoder.th`` where the run has an autoencoder: all of them or none."""
+        with _whole(path) as folder:
+            super().save_models(folder)  # type: ignore[misc]
+            if self.reconstruction is not None:
+                torch.save(self.reconstruction.state_dict(), os.path.join(folder, "autoencoder.th"))
         self.checkpoint = str(path)
 
     def load_models(self, path: str) -> None:
@@ -88,11 +92,53 @@ def check_finite(learner: Checkpoints, name: str, loss: torch.Tensor, where: str
         )
 
 
-def _write(path: str, state: State) -> None:
-    """Write an autoencoder's state into the folder of a checkpoint, at once or not at all."""
-    temporary = os.path.join(path, "autoencoder.th.part")
-    torch.save(state, temporary)
-    os.replace(temporary, os.path.join(path, "autoencoder.th"))
+@contextmanager
+def blamed(batch: EpisodeBatch, args: Args) -> Iterator[None]:
+    """Where learning from ``batch`` diverges, and its data were not finite to begin with, say so.
+
+    Raises:
+        DivergedError: names what of the environment's was not finite.
+    """
+    try:
+        yield
+    except DivergedError as error:
+        is_filled = batch["filled"].squeeze(-1) > 0
+        given = ("obs", "state", "reward")
+        wrong = [key for key in given if not bool(batch[key][is_filled].isfinite().all())]
+        if not wrong:
+            raise
+        raise DivergedError(
+            f"{error}; values of {' and '.join(wrong)} that env={args.env!r} gave are not finite: look for "
+            "the cause there"
+        ) from error
+
+
+@contextmanager
+def _whole(path: str) -> Iterator[str]:
+    """A folder to be filled, which then is ``path``: of a run that is killed there, nothing half-written."""
+    part = f"{path}.part"
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    os.makedirs(part)
+    yield part
+    if os.path.isdir(path) and not os.listdir(path):
+        os.rmdir(path)  # the host makes it first
+    if os.path.isdir(path):
+        shutil.copytree(part, path, copy_function=os.replace, dirs_exist_ok=True)
+        shutil.rmtree(part)
+    else:
+        os.rename(part, path)
+
+
+def _load(path: str | os.PathLike[str], device: torch.device | str) -> Any:
+    """What torch saved there.
+
+    Raises:
+        LimaskError: the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises whatever its reader does on a damaged file
+        raise LimaskError(f"{path} is damaged ({error}): use another checkpoint") from error
 
 
 def read_weights(path: str | os.PathLike[str], device: torch.device | str) -> dict[str, torch.Tensor]:
@@ -101,10 +147,7 @@ def read_weights(path: str | os.PathLike[str], device: torch.device | str) -> di
     Raises:
         LimaskError: the file is damaged, or a weight is not finite.
     """
-    try:
-        weights = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises whatever its reader does on a damaged file
-        raise LimaskError(f"{path} is damaged ({error}): use another checkpoint") from error
+    weights = _load(path, device)
     is_table = isinstance(weights, dict) and all(isinstance(part, torch.Tensor) for part in weights.values())
     if not is_table:
         raise LimaskError(
@@ -128,7 +171,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     file = os.path.join(path, "autoencoder.th")
     state: State = {}
     if os.path.exists(file):
-        state = torch.load(file, map_location=device, weights_only=True)
+        state = _load(file, device)
         _check_options(path, _WRITTEN | state, config)
     elif autoencoder.REGISTRY[config.autoencoder.name] is not None:
         raise LimaskError(
@@ -137,6 +180,8 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
             "lim.autoencoder.weight=0"
         )
     _check_agent(path, read_weights(os.path.join(path, "agent.th"), device), agent)
+    if os.path.exists(optimiser := os.path.join(path, "opt.th")):
+        _load(optimiser, "cpu")  # the host reads it when all else has been loaded
     return state
 
 

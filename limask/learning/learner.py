@@ -21,7 +21,7 @@ from limask.errors import LimaskError
 from limask.faults import BatchSource
 from limask.layouts import tokens
 from limask.learning import signals
-from limask.learning.checkpoints import Checkpoints, check_clip, check_finite
+from limask.learning.checkpoints import Checkpoints, blamed, check_clip, check_finite
 from limask.learning.reconstruction import Look, Reconstruction
 from limask.learning.td_loss import Networks, TdLoss, TdOptions, mix, td_loss
 from limask.learning.team_reconstruction import TeamReconstruction
@@ -118,10 +118,12 @@ class LimLearner(Checkpoints):
             if self.reconstruction.waits(episode_num):
                 return
             check = partial(self.check_finite, "reconstruction loss", t_env=t_env)
-            stats = self.reconstruction.begin(batch, check)
+            with blamed(batch, self.args):
+                stats = self.reconstruction.begin(batch, check)
         self.agent.open_gates(t_env >= self.config.autoencoder.warmup)
         for part in minibatches(batch, self.config.n_minibatches(batch.batch_size)):
-            stats |= self._update(part, t_env, episode_num)
+            with blamed(part, self.args):
+                stats |= self._update(part, t_env, episode_num)
         if t_env - self.log_stats_t >= self.args.learner_log_interval:
             for key, value in stats.items():
                 self.logger.log_stat(key, value.item(), t_env)

@@ -20,7 +20,7 @@ from limask.autoencoder import Autoencoder, TokenAutoencoder
 from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.learning import signals
-from limask.learning.checkpoints import Checkpoints, check_clip, check_finite
+from limask.learning.checkpoints import Checkpoints, blamed, check_clip, check_finite
 from limask.learning.reconstruction import Look, Reconstruction
 from limask.learning.update import Update, minibatches
 from limask.masking import Signal
@@ -73,10 +73,8 @@ class WrappedLearner(Checkpoints):
         self._stats: dict[str, torch.Tensor] = {}
         kind = autoencoder.REGISTRY[self.config.autoencoder.name]
         if kind is not None:
-            optimiser = self._agent_optimiser()
             self.reconstruction = self._trainer(kind)
-            if self.config.autoencoder.weight > 0:
-                optimiser.register_step_pre_hook(self._add_reconstruction)
+        self._agent_optimiser().register_step_pre_hook(self._before_step)
 
     @staticmethod
     def check_options(config: LimConfig, args: Args) -> None:
@@ -124,7 +122,7 @@ class WrappedLearner(Checkpoints):
         if len(found) != 1:
             raise LimaskError(
                 f"learner={self.args.learner!r}: expected one optimiser that trains the agent, found "
-                f"{', '.join(found) or 'none'}; the reconstruction cannot go beside it"
+                f"{', '.join(found) or 'none'}"
             )
         return next(iter(found.values()))
 
@@ -153,7 +151,8 @@ class WrappedLearner(Checkpoints):
             self._check_actions(part)
             self._now = (part, t_env)
             try:
-                returned = super().train(part, t_env, episode_num, *args, **kwargs)  # type: ignore[misc]
+                with blamed(part, self.args):
+                    returned = super().train(part, t_env, episode_num, *args, **kwargs)  # type: ignore[misc]
                 self.n_updates += 1
             finally:
                 self._now = None
@@ -193,16 +192,18 @@ class WrappedLearner(Checkpoints):
             )
         return self.reconstruction.look(HostUpdate(self, batch, t_env))
 
-    def _add_reconstruction(self, *_: Any) -> None:
-        """Add the reconstruction's gradient to the host's.
+    def _before_step(self, *_: Any) -> None:
+        """Check the host's gradient, and add the reconstruction's to it.
 
         Raises:
             LimaskError: either is not finite; the agent is as it was before that step.
         """
-        if self._now is not None and self.reconstruction is not None:
-            update = HostUpdate(self, *self._now)
-            found = [p.grad for p in self.agent.parameters() if p.grad is not None]
-            update.check("norm of the host's gradient", torch.nn.utils.get_total_norm(found))
+        if self._now is None:
+            return
+        update = HostUpdate(self, *self._now)
+        found = [p.grad for p in self.agent.parameters() if p.grad is not None]
+        update.check("norm of the host's gradient", torch.nn.utils.get_total_norm(found))
+        if self.reconstruction is not None and self.config.autoencoder.weight > 0:
             self._stats = self.reconstruction.beside(update)
 
 

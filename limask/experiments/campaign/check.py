@@ -67,5 +67,5 @@ def _host(name: str) -> Host:
 
 
 def _check_starts(source: Path) -> None:
-    if names := ", ".join(shim.name for shim in compat.needed(source)):
+    if names := ", ".join(shim.name for shim in compat.changes(source)):
         raise LimaskError(f"host: {source.parent} does not start here ({names}); set compat: true")
