@@ -24,6 +24,8 @@ from limask.experiments.campaign.plan import Campaign
 from limask.experiments.report import tables, text
 from limask.experiments.report.data import Estimate, Ratio
 from limask.experiments.report.numbers import compared, on_grid
+from limask.experiments.report.page import page
+from limask.experiments.report.plots import pictures
 from limask.experiments.report.runs import read_report
 from limask.experiments.report.write import report_campaign
 from limask.experiments.storage.sacred_files import Curve
@@ -152,6 +154,8 @@ def test_numbers_by_hand(two_arms: CampaignFolder) -> None:
     assert (base.n_runs, base.reached, ours.reached) == (2, {0.5: 0.5, 0.8: 0.5}, {0.5: 1.0, 0.8: 1.0})
     assert base.restricted_mean == {0.5: (410 + 1000) / 2, 0.8: (510 + 1000) / 2}
     assert ours.restricted_mean == {0.5: 60, 0.8: 160}
+    # A run of the baseline was cut off: it would have needed more steps, and the ratio is an upper bound.
+    assert [ratio.bound for ratio in numbers.ratios] == ["≤", "≤"]
     assert [ratio.estimate and ratio.estimate.value for ratio in numbers.ratios] == [
         pytest.approx(60 / 705),
         pytest.approx(160 / 755),
@@ -164,6 +168,9 @@ def test_numbers_by_hand(two_arms: CampaignFolder) -> None:
     assert numbers.improvements[0].estimate.value == 0.75
     curve = next(curve for curve in numbers.survival if (curve.arm, curve.threshold) == ("base", 0.5))
     assert (curve.steps, curve.not_yet) == ([410], [0.5])
+    # Shares of runs above each score that occurs: one of two, then none; both, then none.
+    profiles = [[(at, share.value) for at, share in overall.profile] for overall in numbers.overall]
+    assert profiles == [[(0.0, 0.5), (1.0, 0.0)], [(0.0, 1.0), (1.0, 0.0)]]
 
 
 def test_curves_on_the_grid(two_arms: CampaignFolder) -> None:
@@ -261,6 +268,59 @@ def test_a_single_seed_has_no_interval(tmp_path: Path) -> None:
     assert text.cautions(report) == [
         "An arm has only one run on a map: its numbers come without an interval."
     ]
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "words"),
+    [
+        ("≤", 0.61, "ours needs at least 39 % fewer environment steps than base .* ratio is ≤ 0.61"),
+        ("≥", 0.61, "ours needs at most 39 % fewer environment steps than base .* ratio is ≥ 0.61"),
+        ("≥", 1.4, "ours needs at least 40 % more environment steps than base .* ratio is ≥ 1.40"),
+        ("≤", 1.4, "ours needs at most 40 % more environment steps than base .* ratio is ≤ 1.40"),
+    ],
+)
+def test_ratios_of_runs_that_were_cut_off_are_bounds(bound: Any, value: float, words: str) -> None:
+    estimate = Estimate(value, value - 0.01, value + 0.01)
+    ratio = Ratio("ours", "base", 0.5, ["a"], estimate, True, bound)
+    assert re.search(words, text.ratio_sentence(ratio, 1000))
+
+
+def test_what_nothing_reached_and_what_one_run_shows_is_not_drawn(tmp_path: Path) -> None:
+    folder = campaign_folder(tmp_path / "c", seeds=[0])
+    write_run(folder, "base/3m/seed_0", [0.6] * 10)
+    report = read_report(folder.root)
+    drawn = pictures(report.numbers)
+    assert [panel.title for panel in drawn["survival"]] == ["3m, win rate 50 %"]
+    assert "profile" not in drawn and [panel.is_wide for panel in drawn["learning_curves"]] == [True]
+    assert text.never_reached(report) == [
+        "No run reaches a win rate of 80 % on 3m within 1,000 environment steps."
+    ]
+    assert text.counted(report).startswith("1 of 2 planned runs count (2 arms")
+    shown = page(report)
+    assert text.never_reached(report)[0].replace(" %", "\u00a0%") in shown
+    assert shown.count('<figure class="broad">') == shown.count('<figure class="narrow">') == 1
+
+
+def test_a_lone_run_counts(tmp_path: Path) -> None:
+    arms = {"base": {"config": "qmix_fc"}}
+    folder = campaign_folder(tmp_path / "c", seeds=[0], arms=arms)
+    write_run(folder, "base/3m/seed_0", rising(5))
+    assert text.counted(read_report(folder.root)).startswith("1 of 1 planned run counts (1 arm × 1 map × 1")
+
+
+def test_options_are_told_once(tmp_path: Path) -> None:
+    """In the table of arms; beside a run only where it differs from what stands there."""
+    folder = campaign_folder(tmp_path / "c")
+    for seed in (0, 1):
+        write_run(folder, f"base/3m/seed_{seed}", NEVER, lr=1)
+        write_run(folder, f"ours/3m/seed_{seed}", NEVER, lr=2)
+    report = read_report(folder.root)
+    assert tables.arms(report).rows[1][-1] == "lr=2" and tables.runs(report).header[-1] == "note"
+    shutil.rmtree(folder.root / "runs/ours/3m/seed_1")
+    write_run(folder, "ours/3m/seed_1", NEVER, lr=3)
+    report = read_report(folder.root)
+    assert tables.runs(report).header[-1] == "options unlike base's"
+    assert [row[-1] for row in tables.runs(report).rows] == ["none", "lr=2", "none", "lr=3"]
 
 
 def test_what_is_compared() -> None:
@@ -402,6 +462,9 @@ def test_page_and_markdown_say_the_same(reported: Path) -> None:
             assert f"| {' | '.join(row)} |".replace("<", "\\<") in markdown
     assert all(page.count(f"<p>{run.id}</p>") == 1 for run in report.runs)
     assert all(html.escape(run.command) in page and run.command in markdown for run in report.runs)
+    contents = re.findall(r'<a href="#(.+?)">', page)
+    assert contents[:2] == ["learning-curves", "survival"] and contents[-1] == "files"
+    assert all(f'<section id="{anchor}">' in page for anchor in contents)
     # Each figure's ids are its own.
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)) > 0
@@ -411,7 +474,9 @@ def test_nothing_of_the_machine_is_in_the_report(reported: Path) -> None:
     for file in ("report.html", "report.md", "report.json"):
         written = (reported / file).read_text()
         assert str(reported.parent.parent) not in written and sys.executable not in written
-        assert not re.search(r'(?:src|href)="(?!#|data:,")', written)
+        links = re.findall(r'(?:src|href)="(?!#|data:,")(.*?)"', written)
+        assert all((reported / link).is_file() for link in links)
+        assert bool(links) == file.endswith("html")
 
 
 def test_json_has_the_numbers(reported: Path) -> None:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import host_parts
+import numpy as np
 import pytest
 import torch
 from checkout_parts import by_family
@@ -172,6 +173,26 @@ def test_a_run_leaves_the_state_of_another_alone(tmp_path: Path, capsys: pytest.
     assert [file.name for file in states(tmp_path)] == ["900.pt"]
     resume.Resumption(host, tmp_path, {"arguments": []}, 1.0, tmp_path).forget()
     assert not (tmp_path / FOLDER).exists()
+
+
+def test_what_was_logged_is_kept_where_a_host_forgets_it(tmp_path: Path) -> None:
+    """PyMARL2's and PyMARL3's loggers empty their statistics whenever they have printed them."""
+
+    class Logger:
+        def __init__(self) -> None:
+            self.stats: dict[str, Any] = {}
+
+        def log_stat(self, key: str, value: Any, t: int, to_sacred: bool = True) -> None:
+            self.stats = {key: (t, value)}
+
+    host: Any = SimpleNamespace(module=lambda name: SimpleNamespace(REGISTRY={}), logger=lambda: Logger)
+    run = resume.Resumption(host, tmp_path, {"arguments": []}, 0.0, None)
+    run.install()
+    logger = Logger()
+    logger.log_stat("loss", np.float64(2.5), 7)
+    logger.log_stat("episode", 3, 8, to_sacred=False)
+    assert run._logged == [(7, "loss", 2.5, True), (8, "episode", 3, False)]
+    assert logger.stats == {"episode": (8, 3)}
 
 
 def test_the_replay_buffer_is_kept_without_its_padding() -> None:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,6 +51,8 @@ class Resumption:
         self.start = start
         self._begin_with = [] if resume is None else states(resume)
         self._saved, self._seconds = time.monotonic(), 0.0
+        # Not what the host's logger holds: some empty theirs as they print it.
+        self._logged: list[tuple[int, str, float, bool]] = []
         self._signal: int | None = None
         self._is_training = False
         self._is_told = False
@@ -59,10 +61,19 @@ class Resumption:
         self._is_own = resume is not None and resume.resolve() == results
 
     def install(self) -> None:
-        """Have every runner of the host ask before it plays, and SIGTERM wait for the state to be kept."""
+        """Have every runner of the host ask before it plays, its logger be listened to, and SIGTERM wait for
+        the state to be kept."""
         registry = self.host.module("runners").REGISTRY
         for name, build in list(registry.items()):
             registry[name] = self._watched(build)
+        logger: Any = self.host.logger()
+        log_stat = logger.log_stat
+
+        def log(told: Any, key: str, value: Any, t: int, *args: Any, **options: Any) -> None:
+            self._logged.append(_logged(key, value, t))
+            log_stat(told, key, value, t, *args, **options)
+
+        logger.log_stat = log
         if self.every:
             signal.signal(signal.SIGTERM, self._note)
 
@@ -129,7 +140,7 @@ class Resumption:
             "counters": {name: found[name] for name in _COUNTERS if name in found},
             "objects": {name: snapshot.capture(value) for name, value in roots.items()},
             "buffer": _episodes_of(found["buffer"]),
-            "logged": _logged(found["logger"].stats),
+            "logged": self._logged,
             "random": random_state(),
         }
         try:
@@ -179,8 +190,8 @@ class Resumption:
             snapshot.restore(roots[name], node)
         _put_episodes(frame.f_locals["buffer"], state["buffer"])
         logger = frame.f_locals["logger"]
-        # Through the logger, and so into all files of this run, in the order of time.
-        for t_env, key, value, is_numpys in sorted(state["logged"], key=lambda entry: int(entry[0])):
+        # Through the logger, and so into all files of this run.
+        for t_env, key, value, is_numpys in state["logged"]:
             logger.log_stat(key, np.float64(value) if is_numpys else value, t_env)
         _set_locals(frame, state["counters"])
         set_random_state(state["random"])
@@ -216,14 +227,10 @@ def _with_seed(start: State, seed: int) -> State:
     return start | {"arguments": [*arguments, *given, f"seed={seed}"]}
 
 
-def _logged(stats: Mapping[str, Sequence[tuple[int, Any]]]) -> list[tuple[int, str, float, bool]]:
+def _logged(key: str, value: Any, t_env: int) -> tuple[int, str, float, bool]:
     """What a host's logger has been told: environment steps, name, value, and whether that was a number of
     numpy's, which sacred writes in another form."""
-    return [
-        (int(t_env), key, getattr(value, "item", lambda value=value: value)(), isinstance(value, np.generic))
-        for key, pairs in stats.items()
-        for t_env, value in pairs
-    ]
+    return int(t_env), key, getattr(value, "item", lambda: value)(), isinstance(value, np.generic)
 
 
 def _episodes_of(buffer: Any) -> State:

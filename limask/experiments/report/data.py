@@ -117,7 +117,10 @@ class Ratio:
     """RMST_τ of ``arm`` over that of ``baseline``: on one map, or the geometric mean over several.
 
     ``estimate`` is None where a run wins before any training, as there is no ratio to 0 steps.
-    ``is_reached`` says whether any of the runs reached τ; if none did, the ratio is 1 by definition.
+    ``is_reached`` says whether any of the runs reached τ; if none did, the ratio is 1 by definition. Runs
+    that do not reach τ count with the whole budget, at which they were cut off: the true ratio is below the
+    estimate (``bound`` "≤") where that befell ``baseline`` alone, and above it ("≥") where it befell ``arm``
+    alone.
     """
 
     arm: str
@@ -126,6 +129,7 @@ class Ratio:
     maps: list[str]
     estimate: Estimate | None
     is_reached: bool
+    bound: Literal["", "≤", "≥"] = ""
 
 
 @dataclass(frozen=True)

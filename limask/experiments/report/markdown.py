@@ -23,6 +23,7 @@ def markdown(report: Report, pictures: Iterable[str]) -> str:
         "## Learning curves",
         images.get("learning_curves", ""),
         images.get("survival", ""),
+        _list(text.never_reached(report)),
         "## Arms and maps",
         _table(tables.ablation(report)),
         *_comparison(report, images),

@@ -8,8 +8,9 @@ reported.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -35,9 +36,6 @@ K = 3
 
 #: Resamples for each point of a band, which is drawn and not quoted.
 _BAND_RESAMPLES = 2_000
-
-#: Final win rates at which the performance profile is taken.
-_PROFILE_AT = tuple(i / 50 for i in range(51))
 
 T = TypeVar("T")
 
@@ -186,13 +184,15 @@ class _Table:
         if not maps:
             return None
         final = self._by_map(arm, maps, lambda run: run.final)
-        profile = stats.performance_profile(final, _PROFILE_AT, _generator())
+        # Between two scores that occur, the share of runs above is the same.
+        at = sorted({0.0, 1.0, *itertools.chain(*final.values())})
+        profile = stats.performance_profile(final, at, _generator())
         return Overall(
             arm,
             maps,
             _middle(final),
             _middle(self._by_map(arm, maps, lambda run: run.area)),
-            [(at, _estimate(share, final)) for at, share in zip(_PROFILE_AT, profile, strict=True)],
+            [(each, _estimate(share, final)) for each, share in zip(at, profile, strict=True)],
         )
 
     def ratios(self, arm: str, baseline: str, threshold: float) -> list[Ratio]:
@@ -211,7 +211,11 @@ class _Table:
             budgets = dict.fromkeys(maps, float(self._budget))
             interval = stats.restricted_mean_ratio(ours, theirs, budgets, _generator())
             estimate = _estimate(interval, ours, theirs)
-        return Ratio(arm, baseline, threshold, maps, estimate, bool(times))
+        is_cut, is_baseline_cut = (None in itertools.chain(*of.values()) for of in (ours, theirs))
+        bound: Literal["", "≤", "≥"] = ""
+        if is_cut != is_baseline_cut:
+            bound = "≤" if is_baseline_cut else "≥"
+        return Ratio(arm, baseline, threshold, maps, estimate, bool(times), bound)
 
     def improvement(self, arm: str, baseline: str) -> Improvement | None:
         maps = self._maps(arm, baseline)

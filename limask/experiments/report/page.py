@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -45,7 +45,17 @@ figure { margin: 0; padding: .6rem .6rem .3rem; background: var(--card); border-
 figcaption { font-size: .9rem; margin-bottom: .3rem; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit !important; }
-.scroll { overflow-x: auto; margin: .75rem 0; }
+.wide figure { grid-column: 1 / -1; }
+.wide .narrow { display: none; }
+nav { columns: 14rem; font-size: .9rem; margin: 1.25rem 0; max-width: 46rem; }
+nav a { display: block; padding: .1rem 0; }
+a { color: var(--mark); }
+/* A shadow where there is more: it stays at the box's edges, and is covered there by what scrolls with it. */
+.scroll { overflow-x: auto; margin: .75rem 0;
+  background: linear-gradient(to right, var(--paper) 40%, transparent) left / 3rem 100% no-repeat local,
+              linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
+              linear-gradient(to right, var(--rule), transparent) left / 1rem 100% no-repeat scroll,
+              linear-gradient(to left, var(--rule), transparent) right / 1rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; text-align: right; white-space: nowrap; vertical-align: top;
          border-bottom: 1px solid var(--rule); }
@@ -55,6 +65,12 @@ th { color: var(--soft); font-weight: 600; }
 pre { background: var(--card); border-radius: .4rem; padding: .6rem .75rem; margin: .4rem 0; font-size: .8rem;
       white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
 summary { cursor: pointer; padding: .3rem 0; }
+@media (max-width: 40rem) {
+  .wide .narrow { display: block; }
+  .wide .broad { display: none; }
+  th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper);
+                                   padding-right: .6rem; }
+}
 """
 
 #: Text in a cell that is longer is wrapped.
@@ -64,7 +80,11 @@ _LONG = 48
 def page(report: Report) -> str:
     """The page's HTML."""
     drawn = {name: _panels(name, panels) for name, panels in pictures(report.numbers).items()}
-    sections = [*_results(report, drawn), *_record(report)]
+    sections = [*_results(report, drawn), *_record(report), _files(report, drawn)]
+    contents = "".join(
+        f'<a href="#{anchor}">{_html(title)}</a>'
+        for anchor, title in re.findall('<section id="(.+?)">\n<h2>(.+?)</h2>', "\n".join(sections))
+    )
     title = report.title
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -72,7 +92,9 @@ def page(report: Report) -> str:
         # An empty icon: browsers ask the server for one otherwise.
         '<link rel="icon" href="data:,">\n'
         f"<title>{_html(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        f"<h1>{_html(title)}</h1>\n{_headline(report)}\n" + "\n".join(sections) + "\n</body>\n</html>\n"
+        f"<h1>{_html(title)}</h1>\n{_headline(report)}\n<nav>{contents}</nav>\n"
+        + "\n".join(sections)
+        + "\n</body>\n</html>\n"
     )
 
 
@@ -89,11 +111,17 @@ def _results(report: Report, drawn: dict[str, str]) -> list[str]:
         f'<li><i style="background:{style(numbers, arm)[0]}"></i>{_html(arm)}</li>' for arm in numbers.arms
     )
     legend = f'<ul class="legend">{legend}</ul>'
-    band = "Interquartile mean over seeds; the band is its 95 % bootstrap interval at each step by itself."
+    band = (
+        "Interquartile mean over seeds; the band is its 95 % bootstrap interval at each step by itself. "
+        "Faint lines are single runs, dotted ones the thresholds."
+    )
     sections = [_section("Learning curves", _soft(band), legend, drawn["learning_curves"])]
+    never = _list(text.never_reached(report))
     if "survival" in drawn:
         what = "Share of runs that have not reached the win rate yet (Kaplan–Meier); lower is faster."
-        sections.append(_section("Survival", _soft(what), legend, drawn["survival"]))
+        sections.append(_section("Survival", _soft(what), legend, drawn["survival"], never))
+    elif never:
+        sections.append(_section("Survival", never))
     sections.append(_section("Arms and maps", _table(tables.ablation(report))))
     if numbers.ratios:
         what = "Steps of one arm over those of another; 1 is no difference, a diamond is over several maps."
@@ -139,22 +167,39 @@ def _commands(report: Report) -> str:
     )
 
 
+def _files(report: Report, drawn: Iterable[str]) -> str:
+    """Links to what lies beside the page."""
+    beside = ["../curves.csv", "../runs.csv"] if report.is_planned else []
+    names = [*beside, *(f"{name}.png" for name in drawn), "report.json", "marl_eval.json"]
+    links = "".join(f'<li><a href="{name}">{name.removeprefix("../")}</a></li>' for name in names)
+    return _section("Files", f"<ul>{links}</ul>")
+
+
 def _html(line: str) -> str:
     """Text as HTML, in which a number stays with its percent sign."""
     return escape(line).replace(" %", "\u00a0%")
 
 
 def _section(title: str, *parts: str) -> str:
-    return f"<section>\n<h2>{_html(title)}</h2>\n" + "\n".join(filter(None, parts)) + "\n</section>"
-
-
-def _panels(name: str, panels: Iterable[Panel]) -> str:
-    numbered = zip(itertools.count(), panels)
-    figures = (
-        f"<figure><figcaption>{_html(panel.title)}</figcaption>{svg(panel, f'{name}-{i}')}</figure>"
-        for i, panel in numbered
+    anchor = title.lower().replace(" ", "-")
+    return (
+        f'<section id="{anchor}">\n<h2>{_html(title)}</h2>\n'
+        + "\n".join(filter(None, parts))
+        + "\n</section>"
     )
-    return f'<div class="panels">{"".join(figures)}</div>'
+
+
+def _panels(name: str, panels: list[Panel]) -> str:
+    figures = (_figure(panel, svg(panel, f"{name}-{i}")) for i, panel in enumerate(panels))
+    if not panels[0].is_wide:
+        return f'<div class="panels">{"".join(figures)}</div>'
+    (panel,) = panels
+    broad = _figure(panel, svg(panel, f"{name}-wide", width=8.4), "broad")
+    return f'<div class="panels wide">{broad}{_figure(panel, svg(panel, name), "narrow")}</div>'
+
+
+def _figure(panel: Panel, picture: str, kind: str = "panel") -> str:
+    return f'<figure class="{kind}"><figcaption>{_html(panel.title)}</figcaption>{picture}</figure>'
 
 
 def _table(table: Table) -> str:

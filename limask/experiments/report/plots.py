@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limask.experiments.display import Axes, nth_style, percent
-from limask.experiments.report.data import Numbers, Ratio
+from limask.experiments.report.data import Numbers, Ratio, Score, Survival
 from limask.experiments.report.numbers import compared
 from limask.experiments.report.tables import over
 from limask.files import replace
@@ -50,13 +50,15 @@ _FINE_RATIOS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4)
 
 
 class Panel(NamedTuple):
-    """One picture: what it shows, how it is drawn on matplotlib's axes, its height in inches, and whether
-    arms are told apart by their colours alone, so that it needs a legend."""
+    """One picture: what it shows, how it is drawn on matplotlib's axes, its height in inches, whether arms
+    are told apart by their colours alone, so that it needs a legend, and whether it is alone and worth all of
+    a wide page."""
 
     title: str
     draw: Callable[[Axes], None]
     height: float = 2.7
     has_legend: bool = True
+    is_wide: bool = False
 
 
 def style(numbers: Numbers, arm: str) -> tuple[str, str]:
@@ -69,31 +71,39 @@ def pictures(numbers: Numbers) -> dict[str, list[Panel]]:
     win_maps = [task.map for task in numbers.tasks if task.measure == "win rate"]
     found = {
         "learning_curves": [
-            Panel(task.map, partial(_curves, numbers, task.map, task.measure)) for task in numbers.tasks
+            Panel(
+                task.map, partial(_curves, numbers, task.map, task.measure), is_wide=len(numbers.tasks) == 1
+            )
+            for task in numbers.tasks
         ],
         "survival": [
             Panel(f"{name}, win rate {percent(threshold)}", partial(_survival, numbers, name, threshold))
             for name in win_maps
             for threshold in numbers.thresholds
+            if any(curve.steps for curve in numbers.survival if _is_of(curve, name, threshold))
         ],
         "forest": [
             Panel(f"{arm} / {baseline}", partial(_forest, numbers, ratios), 1 + 0.2 * len(ratios), False)
             for arm, baseline in compared(numbers.arms)
             if (ratios := _drawn(numbers, arm, baseline))
         ],
-        "profile": [Panel("runs that end above a win rate", partial(_profile, numbers))] if win_maps else [],
+        # Of single runs it would be a step where the table has a number.
+        "profile": [Panel("runs that end above a win rate", partial(_profile, numbers))]
+        if win_maps and numbers.fewest_seeds > 1
+        else [],
     }
     return {name: panels for name, panels in found.items() if panels}
 
 
-def svg(panel: Panel, prefix: str) -> str:
+def svg(panel: Panel, prefix: str, width: float = 4.2) -> str:
     """A panel as SVG to be put into a page: transparent, as wide as there is room, text and axes in the
-    page's own colours. ``prefix`` keeps its ids apart from those of other panels."""
+    page's own colours. ``prefix`` keeps its ids apart from those of other panels; ``width``, in inches, says
+    how large text is beside it."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": prefix}):
-        figure = Figure(figsize=(4.2, panel.height), layout="constrained")
+        figure = Figure(figsize=(width, panel.height), layout="constrained")
         figure.patch.set_visible(False)
         panel.draw(figure.subplots())
         text, label = StringIO(), escape(panel.title)
@@ -142,6 +152,15 @@ def write_png(path: Path, panels: Sequence[Panel], numbers: Numbers) -> None:
 
 
 def _curves(numbers: Numbers, map_name: str, measure: str, axes: Axes) -> None:
+    if measure == "win rate":
+        for threshold in numbers.thresholds:
+            axes.axhline(
+                threshold, color=axes.spines["left"].get_edgecolor(), linewidth=0.8, linestyle=":", alpha=0.7
+            )
+    for run in numbers.scores:
+        if run.map == map_name and _n_runs(numbers, run) > 1:
+            colour, _ = style(numbers, run.arm)
+            axes.plot(run.curve.steps, run.curve.values, color=colour, linewidth=0.6, alpha=0.3)
     for band in numbers.bands:
         if band.map != map_name or not band.steps:
             continue
@@ -162,9 +181,17 @@ def _curves(numbers: Numbers, map_name: str, measure: str, axes: Axes) -> None:
         axes.set(ylabel="test return")
 
 
+def _n_runs(numbers: Numbers, run: Score) -> int:
+    return sum((other.arm, other.map) == (run.arm, run.map) for other in numbers.scores)
+
+
+def _is_of(curve: Survival, map_name: str, threshold: float) -> bool:
+    return (curve.map, curve.threshold) == (map_name, threshold)
+
+
 def _survival(numbers: Numbers, map_name: str, threshold: float, axes: Axes) -> None:
     for curve in numbers.survival:
-        if (curve.map, curve.threshold) != (map_name, threshold):
+        if not _is_of(curve, map_name, threshold):
             continue
         colour, marker = style(numbers, curve.arm)
         ends = curve.not_yet[-1] if curve.not_yet else 1.0

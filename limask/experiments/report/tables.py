@@ -9,6 +9,7 @@ from typing import NamedTuple
 from limask.config.nested import flat
 from limask.experiments.display import clock, percent
 from limask.experiments.report.data import Cell, Estimate, Report, RunRecord
+from limask.experiments.report.text import many
 from limask.protocols import Block
 
 
@@ -87,7 +88,8 @@ def ratios(report: Report) -> Table:
     by_row: dict[tuple[str, str], list[str]] = {}
     for ratio in report.numbers.ratios:
         key = f"{ratio.arm} / {ratio.baseline}", over(ratio.maps)
-        text = interval(ratio.estimate, two_digits) if ratio.is_reached else "not reached"
+        sign = f"{ratio.bound} " if ratio.bound and ratio.estimate else ""
+        text = sign + interval(ratio.estimate, two_digits) if ratio.is_reached else "not reached"
         by_row.setdefault(key, []).append(text)
     goals = [f"steps to {percent(threshold)}" for threshold in report.numbers.thresholds]
     return Table(["arms", "map", *goals], [[*key, *texts] for key, texts in by_row.items()], (0, 1))
@@ -156,14 +158,13 @@ def arms(report: Report) -> Table:
     rows = []
     for arm in report.campaign.arms:
         overrides = " ".join(f"{key}={value}" for key, value in flat(arm.overrides).items())
-        # On another map or with another seed it may differ in more: every run says so for itself.
-        differs = next((run.differs for run in report.runs if run.arm == arm.id and run.differs), "")
-        rows.append([arm.id, arm.config, overrides or "–", differs or "–"])
+        rows.append([arm.id, arm.config, overrides or "–", _differs(report, arm.id) or "–"])
     return Table(["arm", "config", "overrides", _unlike(report)], rows, range(4))
 
 
 def runs(report: Report) -> Table:
-    """Every planned run."""
+    """Every planned run; its options where they are not those that ``arms`` tells of its arm."""
+    others = [run.differs for run in report.runs if run.differs not in ("", _differs(report, run.arm))]
     rows = [
         [
             run.arm,
@@ -174,12 +175,17 @@ def runs(report: Report) -> Table:
             clock(run.seconds) if run.seconds is not None else "–",
             f"{run.steps:,.0f}" if run.steps is not None else "–",
             f"left out: {run.left_out}" if run.left_out else run.reason or "–",
-            run.differs or "–",
+            *([run.differs or "–"] if others else []),
         ]
         for run in report.runs
     ]
-    header = ["arm", "map", "seed", "status", "attempts", "time", "steps", "note", _unlike(report)]
-    return Table(header, rows, (0, 1, 3, 7, 8))
+    header = ["arm", "map", "seed", "status", "attempts", "time", "steps", "note"]
+    return Table([*header, *([_unlike(report)] if others else [])], rows, (0, 1, 3, 7, 8))
+
+
+def _differs(report: Report, arm: str) -> str:
+    """Of an arm's first run that says so: on another map or with another seed it may be more."""
+    return next((run.differs for run in report.runs if run.arm == arm and run.differs), "")
 
 
 def _unlike(report: Report) -> str:
@@ -199,7 +205,7 @@ def made_with(report: Report) -> Table:
             key,
             next(iter(values))
             if len(values) == 1
-            else ", ".join(f"{v} ({n} runs)" for v, n in values.items()),
+            else ", ".join(f"{value} ({many(range(n), 'run')})" for value, n in values.items()),
         ]
         for key, values in found.items()
     ]

@@ -59,20 +59,26 @@ def ratio_sentence(ratio: Ratio, budget: int) -> str:
             f"Steps to {goal}: no ratio of {arm} to {baseline} {where}, as a run wins that often untrained."
         )
     value, low, high = ratio.estimate.value, ratio.estimate.low, ratio.estimate.high
+    # What is cut off at the budget is the one side of the ratio: it is no more than a bound.
+    sign = f"{ratio.bound} " if ratio.bound else ""
+    is_least = (ratio.bound == "≤") == (value < 1)
+    at = f"{'at least' if is_least else 'at most'} " if ratio.bound else ""
     change = f"{abs(1 - value):.0%} {'fewer' if value < 1 else 'more'}".replace("%", " %")
-    change, than = ("about as many", "as") if change.startswith("0 ") else (change, "than")
+    change, than = ("about as many", "as") if change.startswith("0 ") else (at + change, "than")
     if low is None or high is None:
         return (
             f"To {goal}, {arm} needed {change} environment steps {than} {baseline} {where} "
-            f"(ratio {value:.2f}); with one seed there is no interval, and another seed may turn this round."
+            f"(ratio {sign}{value:.2f}); with one seed there is no interval, and another seed may turn this "
+            "round."
         )
     if ratio.estimate.contains(1):
         return (
             f"No difference between {arm} and {baseline} is shown in the environment steps to {goal} "
-            f"{where}: the ratio is {value:.2f}, and its 95 % interval, {low:.2f} to {high:.2f}, contains 1."
+            f"{where}: the ratio is {sign}{value:.2f}, and its 95 % interval, {low:.2f} to {high:.2f}, "
+            "contains 1."
         )
     return (
-        f"To {goal}, {arm} needs {change} environment steps {than} {baseline} {where}: the ratio is "
+        f"To {goal}, {arm} needs {change} environment steps {than} {baseline} {where}: the ratio is {sign}"
         f"{value:.2f}, 95 % interval {low:.2f} to {high:.2f}."
     )
 
@@ -104,8 +110,9 @@ def counted(report: Report) -> str:
     # What was found need not be one run of every arm on every map with every seed.
     planned, times, steps = ("planned ", " × ", "") if report.is_planned else ("", ", ", "the first ")
     said = (
-        f"{len(report.runs) - len(missing)} of {len(report.runs)} {planned}runs count "
-        f"({times.join(_many(things, name) for things, name in axes)}, "
+        f"{len(report.runs) - len(missing)} of {many(report.runs, f'{planned}run')} "
+        f"{'counts' if len(report.runs) == 1 else 'count'} "
+        f"({times.join(many(things, name) for things, name in axes)}, "
         f"{steps}{campaign.t_max:,} environment steps each)"
     )
     n_diverged = sum(run.status == "diverged" for run in report.runs if not run.left_out)
@@ -117,7 +124,7 @@ def counted(report: Report) -> str:
     return said + "."
 
 
-def _many(things: Sequence[object], name: str) -> str:
+def many(things: Sequence[object], name: str) -> str:
     return f"{len(things)} {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
@@ -149,6 +156,19 @@ def cautions(report: Report) -> list[str]:
         maps = ", ".join(task.map for task in numbers.tasks if task.measure == "return")
         said.append(f"No win rate is logged on {maps}: returns are reported there, without thresholds.")
     return said
+
+
+def never_reached(report: Report) -> list[str]:
+    """Win rates that no run of a map reaches, each in a sentence."""
+    numbers = report.numbers
+    reached = {(curve.map, curve.threshold) for curve in numbers.survival if curve.steps}
+    flat = dict.fromkeys((curve.map, curve.threshold) for curve in numbers.survival)
+    return [
+        f"No run reaches a win rate of {percent(threshold)} on {name} within {numbers.budget:,} environment "
+        "steps."
+        for name, threshold in flat
+        if (name, threshold) not in reached
+    ]
 
 
 def updates(report: Report) -> str:
@@ -184,7 +204,8 @@ def how_to_read(report: Report) -> list[str]:
         "win rate.",
         "Steps to a threshold are restricted means: a run that does not reach it counts with the whole "
         f"budget of {numbers.budget:,} steps, so where many runs fail the ratio of two arms is closer to 1 "
-        "than the truth. A ratio below 1 means fewer steps; over several maps it is the geometric mean.",
+        "than the truth: it is marked ≤ or ≥ where only one of the two has such runs. A ratio below 1 means "
+        "fewer steps; over several maps it is the geometric mean.",
         f"Final: average of the last {K} tests. Average: area under the learning curve over the budget. Both "
         "are interquartile means over runs.",
         "Intervals are 95 % percentile intervals of 10,000 bootstrap resamples of seeds within each arm and "
