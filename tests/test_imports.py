@@ -33,7 +33,8 @@ FLOW = [
 FLOW_OF_EXPERIMENTS = [
     ("display", "metrics", "statistics", "storage"),
     ("campaign", "hosted"),
-    ("bench", "evaluation", "launch", "report"),
+    ("bench", "evaluation", "launch"),
+    ("report",),
 ]
 
 #: Modules of hosts, which their adapters alone know.

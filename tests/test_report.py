@@ -56,6 +56,7 @@ def write_run(
     folder: CampaignFolder,
     name: str,
     won: Sequence[float] | None,
+    /,
     *,
     steps: Sequence[float] = STEPS,
     returns: Sequence[float] | None = None,
@@ -525,6 +526,32 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     with pytest.raises(LimaskError, match="report: No space left on device"):
         report_campaign(two_arms.root)
     assert {path: path.read_bytes() for path in (two_arms.root / "report").iterdir()} == before
+
+
+def test_what_to_type_to_see_what_agents_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the first and the last arm, on a map and with a seed on which both left checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    folder = campaign_folder(tmp_path / "a c")
+    smax = {"env": "smax", "env_args": {"map_name": "3m"}, "agent_output_type": "q", "mac": "lim_mac"}
+    for arm in ("base", "ours"):
+        for seed in (0, 1):
+            config = smax | {"name": arm, "t_max": 1000, "save_model": True}
+            attempt = write_run(folder, f"{arm}/3m/seed_{seed}", rising(3), **config)
+            if (arm, seed) != ("base", 0):
+                (sacred,) = attempt.glob("results/sacred/*/*/1")
+                (sacred / "models/1000").mkdir(parents=True)
+                (sacred / "models/1000/agent.th").touch()
+    assert cli.main(["campaign", "report", "a c"]) == 0
+    *_, watch, jam = capsys.readouterr().out.splitlines()
+    runs = "'a c/runs/base/3m/seed_1/attempt_1' 'a c/runs/ours/3m/seed_1/attempt_1'"
+    assert watch == f"Watch a battle: limask watch {runs}"
+    assert jam == f"With sensors that fail: limask evaluate {runs} --perturb dropout --severity 0 0.4"
+    shutil.rmtree(tmp_path / "a c/runs/base")
+    assert cli.main(["campaign", "report", "a c"]) == 0
+    *_, watch, jam = capsys.readouterr().out.splitlines()
+    assert watch == "Watch a battle: limask watch 'a c/runs/ours/3m/seed_0/attempt_1'"
 
 
 # -- in a browser ---------------------------------------------------------------------------------------

@@ -3,13 +3,16 @@ as JSON."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from limask.errors import LimaskError
 from limask.experiments.campaign.collect import collect
-from limask.experiments.campaign.folder import CampaignFolder
+from limask.experiments.campaign.folder import CampaignFolder, RunState
+from limask.experiments.evaluation.runs import read_run
 from limask.experiments.report.data import Report
 from limask.experiments.report.folders import read_folders
 from limask.experiments.report.markdown import markdown
@@ -33,7 +36,7 @@ MARL_EVAL = "marl_eval.json"
 def report_campaign(root: Path) -> None:
     """Write ``report.html``, ``report.md``, ``report.json``, ``marl_eval.json`` and PNG files into ``report``
     in the folder ``root`` of a campaign, which need not be over, and ``curves.csv`` and ``runs.csv`` beside
-    it; print the table of arms and the headline.
+    it; print the table of arms, the headline, and what to type to see what its agents do.
 
     Raises:
         LimaskError: matplotlib is missing, the folder holds no campaign, a file of it is damaged, no run can
@@ -44,10 +47,28 @@ def report_campaign(root: Path) -> None:
     try:
         report = read_report(root)
         folder = CampaignFolder.existing(root.absolute())
-        collect(folder, folder.states(is_running=folder.is_running()))
+        states = folder.states(is_running=folder.is_running())
+        collect(folder, states)
     except OSError as error:
         raise LimaskError(f"{error.filename or output}: {error.strerror or error}") from error
     _write(report, output)
+    if pair := _trained(states, report.numbers.arms):
+        runs = shlex.join(str(root / run.relative_to(folder.root)) for run in pair)
+        print(f"Watch a battle: limask watch {runs}")
+        print(f"With sensors that fail: limask evaluate {runs} --perturb dropout --severity 0 0.4")
+
+
+def _trained(states: Sequence[RunState], arms: Sequence[str]) -> list[Path]:
+    """Runs of the first and the last of the arms, on one map and with one seed, that left checkpoints."""
+    found: dict[tuple[str, int], dict[str, Path]] = {}
+    for state in states:
+        if state.attempt is not None and state.run.arm.id in (arms[0], arms[-1]):
+            with suppress(LimaskError, OSError):
+                read_run(state.attempt.folder)
+                key = state.run.environment.id, state.run.seed
+                found.setdefault(key, {})[state.run.arm.id] = state.attempt.folder
+    pair = max(found.values(), key=len, default={})
+    return [pair[arm] for arm in dict.fromkeys((arms[0], arms[-1])) if arm in pair]
 
 
 def report_folders(
