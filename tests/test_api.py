@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -144,26 +146,40 @@ def test_teams_of_two_checkouts_are_kept_apart(
         limask.load(runs["qmix_lim"], host=str(other))
 
 
-def test_what_the_page_shows_works(
-    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The page's blocks one after the other, with fewer battles and steps."""
+def test_the_notebook_is_the_page() -> None:
+    spec = importlib.util.spec_from_file_location("write_notebook", ROOT / "docs/write_notebook.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = module.NOTEBOOK.read_text(encoding="utf-8")
     page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
+    assert written == module.notebook(page), "run docs/write_notebook.py"
+
+
+def test_what_the_notebook_shows_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells one after the other, with fewer battles and steps."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    book = json.loads((ROOT / "examples/python.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) == 4
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/first").symlink_to(runs["qmix_lim"])
-    code = "".join(blocks).replace("episodes=64", "episodes=8").replace("20_000", "150, batch_size=8")
+    code = "\n".join(cells).replace("episodes=64", "episodes=8").replace("20_000", "150, batch_size=8")
     names: dict[str, Any] = {}
     exec(code, names)
     won, believed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d+% won, \d+% to \d+%", won) and believed.startswith("seen: [")
-    second = names["team"].run
-    assert second.config["lim"]["masker"]["ratio"] == 0.3 and second.config["t_max"] == 150
-    assert 0 < second.steps and second.folder == Path("runs/second")
-    with pytest.raises(LimaskError, match="results=runs/second holds something already"):
-        limask.train("qmix_lim", "smax", t_max=100, results="runs/second")
+    (curve,) = names["pyplot"].gca().get_lines()
+    assert curve.get_xdata().tolist() == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert curve.get_ydata().tolist() == [row.win_rate.value for row in names["rows"]]
+    names["pyplot"].close("all")
+    trained = names["team"].run
+    assert trained.config["lim"]["masker"]["ratio"] == 0.3 and trained.config["t_max"] == 150
+    assert 0 < trained.steps and trained.folder == Path("runs/first")
+    with pytest.raises(LimaskError, match="results=runs/first holds something already"):
+        limask.train("qmix_lim", "smax", t_max=100, results="runs/first")
     with pytest.raises(LimaskError, match=r"exit status 2: limask: error: .*masker\.ration"):
         limask.train("qmix_lim", "smax", t_max=100, results="third", lim={"masker": {"ration": 0.3}})
 

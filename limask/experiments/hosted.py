@@ -67,6 +67,8 @@ def load_host(where: str = PYMARLZOOPLUS) -> Host:
         LimaskError: a package is missing, there is no such checkout, or this process holds another.
     """
     torch.set_num_threads(1)
+    # Of a host's own code, each time it slices a batch.
+    warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)
     if where == PYMARLZOOPLUS:
         require(PYMARLZOOPLUS)
         host: Host = PymarlzooplusHost()
