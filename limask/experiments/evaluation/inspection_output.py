@@ -103,6 +103,7 @@ def write_png(path: Path, inspection: Inspection) -> None:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator
 
     _, n_agents, n_tokens = inspection.is_visible.shape
     row = min(_ROW, (_HIGHEST / n_agents - _AROUND) / n_tokens)
@@ -110,22 +111,33 @@ def write_png(path: Path, inspection: Inspection) -> None:
     figure = Figure(figsize=(13, height), dpi=100, layout="constrained")
     panels = figure.subplots(n_agents, 2, sharex=True, squeeze=False)
     columns = (
-        (inspection.mask_rate, "share of draws in which the token is hidden", 1.0, "neither"),
-        (inspection.error, "reconstruction error (1: as the mean of each feature)", _WORST, "max"),
+        (
+            inspection.mask_rate,
+            "how often the masker hides the unit from this agent (share of draws)",
+            1.0,
+            "neither",
+        ),
+        (
+            inspection.error,
+            "how wrong the guess of it is then (1: as wrong as always guessing the average)",
+            _WORST,
+            "max",
+        ),
     )
     for column, (values, label, end, extend) in enumerate(columns):
         for agent in range(n_agents):
             image = _heat_map(panels[agent, column], inspection, agent, values, end)
             panels[agent, column].tick_params(axis="y", labelsize=min(8.0, 60 * row), length=2)
         panels[-1, column].set_xlabel("time step")
+        panels[-1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.colorbar(
             image, ax=panels[:, column], label=label, extend=extend,
             location="bottom", aspect=40, pad=0.1 / height, fraction=0.5 / height,
         )  # fmt: skip
     marks = [
-        Patch(facecolor=_UNSEEN, label="not seen by the agent"),
-        Patch(facecolor=_SEEN, edgecolor="#999999", label="seen, never hidden: no error"),
-        Line2D([], [], color=_DEATH, linewidth=2, label="the agent died"),
+        Patch(facecolor=_UNSEEN, label="not seen by this agent"),
+        Patch(facecolor=_SEEN, edgecolor="#999999", label="seen and never hidden: nothing to guess"),
+        Line2D([], [], color=_DEATH, linewidth=2, label="this agent died"),
     ]
     figure.suptitle(title(inspection), fontsize=11)
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False)
