@@ -30,7 +30,7 @@ from limask.experiments.evaluation.trained import Frozen, freeze
 from limask.experiments.hosted import Shape
 from limask.experiments.launch.jobs import Job, last_line, run_jobs
 from limask.files import make_folder
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.install.families import PYMARLZOOPLUS
 from limask.layouts import tokens
 from limask.requirements import require_host

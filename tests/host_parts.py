@@ -14,7 +14,9 @@ import yaml
 
 from limask import compat, resources
 from limask.config.nested import merged
-from limask.hosts import Host, PymarlzooplusHost, host_of
+from limask.hosts.base import Host
+from limask.hosts.pymarlzooplus import PymarlzooplusHost
+from limask.hosts.registry import host_of
 from limask.masking import MaskView
 
 N_AGENTS, N_ACTIONS, OBS_SIZE, STATE_SIZE, LIMIT = 3, 5, 12, 7, 9

@@ -14,7 +14,7 @@ from typing import Any
 import host_parts
 import torch
 
-from limask.hosts import Host
+from limask.hosts.base import Host
 
 N_UPDATES = 20
 

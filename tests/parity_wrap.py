@@ -12,7 +12,7 @@ from typing import Any
 import host_parts
 import torch
 
-from limask.hosts import Host
+from limask.hosts.base import Host
 
 N_UPDATES = 5
 ALGORITHMS = ("mappo_lim", "ippo_lim", "maa2c_lim", "qplex_lim")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from limask.experiments import hosted
-from limask.hosts import Host
+from limask.hosts.base import Host
 
 STOP = 4  # SMAX's action that does nothing; attacks follow it
 

@@ -13,11 +13,11 @@ import torch
 from limask.autoencoder.options import known_layout
 from limask.config import LimConfig
 from limask.errors import LimaskError
-from limask.hosts import CHECKOUTS
 from limask.hosts.base import _in_either_form, _WithoutExit
 from limask.hosts.epymarl import EpymarlHost
 from limask.hosts.pymarl import PymarlHost
 from limask.hosts.pymarl2 import Pymarl2Host, Pymarl3Host, _with_every_mixer
+from limask.hosts.registry import CHECKOUTS
 from limask.install.families import FAMILIES
 from limask.layouts import Layout, smac_layout, smac_layout_of
 from limask.layouts.starcraft import smacv2_layout_of

@@ -23,7 +23,7 @@ from limask.experiments import hosted
 from limask.experiments.evaluation import battles, episode, evaluate
 from limask.experiments.evaluation.runs import read_run
 from limask.experiments.evaluation.trained import freeze
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import tokens
 
 ROOT = Path(__file__).resolve().parents[1]

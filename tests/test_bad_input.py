@@ -14,7 +14,7 @@ from limask import layouts, masking
 from limask.autoencoder import options
 from limask.config.nested import flat, merged
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import Layout, TokenGroup, flat_layout, tokens
 from limask.masking import REGISTRY, MaskView, hidden_tokens
 from limask.networks.packing import Packing

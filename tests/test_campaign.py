@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,8 @@ def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
     campaign = read_campaign(Path(name))
     assert campaign == read_campaign(resources.config_dir() / f"campaigns/{name}.yaml")
     assert len(campaign.runs()) == n_runs
-    pytest.importorskip("jaxmarl")
+    if find_spec("jaxmarl") is None:
+        pytest.skip("needs jaxmarl, which SMAX is part of")
     pytest.importorskip("pymarlzooplus")
     check_campaign(campaign)
 
@@ -271,8 +273,32 @@ def test_an_old_host_is_refused_without_compat(block: Callable[..., Given], tmp_
         check_campaign(Campaign.from_block(given))
 
 
+def test_who_follows_a_campaign_holds_no_torch(block: Callable[..., Given], tmp_path: Path) -> None:
+    """It is checked in a process of its own."""
+    if find_spec("jaxmarl") is None:
+        pytest.skip("needs jaxmarl, which SMAX is part of")
+    environments = {"3m": {"env_config": "smax"}}
+    wrong = block(
+        host="pymarlzooplus", arms={"a": {"config": "qmix_lm"}}, environments=environments, overrides={}
+    )
+    file = write(tmp_path, wrong)
+    code = """
+import sys
+from limask import cli
+assert cli.main(["campaign", "run", sys.argv[1], "--dry-run", "--output", "new"]) == 2
+assert cli.main(["campaign", "run", "demo", "--dry-run", "--output", "new"]) == 0
+print([name for name in ("torch", "jax", "pymarlzooplus") if name in sys.modules])
+"""
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", code, str(file)]
+    done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert "did you mean 'qmix_lim'" in done.stderr
+
+
 def test_limask_block_and_map_are_checked_against_the_environment() -> None:
-    pytest.importorskip("jaxmarl")
+    if find_spec("jaxmarl") is None:
+        pytest.skip("needs jaxmarl, which SMAX is part of")
     pytest.importorskip("pymarlzooplus")
     given = read_campaign(Path("smoke")).to_block()
     given["environments"]["2s3z"]["env_args"] = {"map_name": "2s3q"}

@@ -14,7 +14,7 @@ import yaml
 from limask import masking
 from limask.autoencoder.options import known_layout, read_options, resolve
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import declared_layout, flat_note
 
 #: 12 features: what host_parts' made-up agents observe; its 5 actions are two plain ones and three targets.

@@ -25,7 +25,7 @@ from limask.experiments.evaluation.perturb import PerturbedBattles
 from limask.experiments.evaluation.runs import read_run
 from limask.experiments.evaluation.units import UNITS
 from limask.experiments.statistics import Interval, wilson_interval
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import smax_layout, tokens
 
 N_AGENTS, N_ACTIONS = 3, 8  # on 3m

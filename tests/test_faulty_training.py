@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from limask import masking
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import tokens
 from limask.networks.packing import Packing
 

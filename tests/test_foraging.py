@@ -16,7 +16,7 @@ from limask.acting.agent import LimAgent
 from limask.autoencoder.options import known_layout
 from limask.config import LimConfig, MaskerOptions
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import Layout, layout_name, lbf_layout, tokens
 from limask.networks.spec import AgentSpec
 

@@ -12,7 +12,7 @@ import torch
 from limask.autoencoder import Truth
 from limask.config.nested import merged
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import tokens
 from limask.layouts.teammates import known_from_teammates
 from limask.networks.packing import Packing

@@ -21,7 +21,7 @@ from limask.experiments.evaluation import look
 from limask.experiments.evaluation.inspection import inspect
 from limask.experiments.evaluation.inspection_output import Inspection
 from limask.experiments.evaluation.look import DRAWS
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import tokens
 
 N_AGENTS = 3  # on 3m

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.networks.packing import Packing
 
 SMAX_3M_OBS, SMAX_3M_ACTIONS = 75, 8

@@ -21,7 +21,7 @@ from torch import Tensor
 from limask import masking, resources
 from limask.config import RENAMED, LimConfig, MaskerOptions, migrated
 from limask.config.nested import flat
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import tokens
 
 FILE = EXAMPLES / "qmix_lim_minimal.py"

@@ -21,7 +21,8 @@ from limask.autoencoder.losses import Scored
 from limask.autoencoder.options import read_options
 from limask.config import LimConfig
 from limask.errors import LimaskError
-from limask.hosts import Host, import_maskers
+from limask.hosts.base import Host
+from limask.hosts.registry import import_maskers
 from limask.layouts import Layout, tokens
 from limask.networks.spec import AgentSpec
 
@@ -151,7 +152,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from limask.autoencoder.options import read_options
-from limask.hosts import import_maskers
+from limask.hosts.registry import import_maskers
 before = list(sys.path)
 import_maskers(Path(sys.argv[1]))
 assert sys.path == before

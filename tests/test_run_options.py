@@ -9,8 +9,8 @@ import pytest
 
 from limask.config.nested import flat, merged, nested
 from limask.errors import LimaskError
-from limask.hosts import PymarlzooplusHost
 from limask.hosts.options import checked_arguments, configs_of, find_config, read_config, read_value
+from limask.hosts.pymarlzooplus import PymarlzooplusHost
 from limask.hosts.run import run_host
 
 CONFIGS = ["--config=qmix_lim", "--env-config=smax", "with"]

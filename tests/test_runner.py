@@ -11,7 +11,7 @@ import torch
 
 from limask.envs.smax import SmaxVector
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 
 N_ENVS = 4
 

@@ -13,7 +13,7 @@ from test_learner import smax_batch, smax_learner
 
 from limask import masking
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.learning import signals
 from limask.networks.packing import Packing
 

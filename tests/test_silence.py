@@ -14,7 +14,7 @@ from test_learner import smax_batch, smax_learner
 from test_wrap import smax_learner as wrapped_learner
 
 from limask.errors import DivergedError, LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.hosts.resume import Resumption
 from limask.hosts.run import _end_told
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.hosts.snapshot import Snapshot, random_state, set_random_state
 
 host = parts.host

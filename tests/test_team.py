@@ -15,7 +15,7 @@ from limask.autoencoder import TeamAutoencoder
 from limask.autoencoder.team import WIDTH, sinusoids, windows
 from limask.config.nested import merged
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.learning.team_reconstruction import Schedule
 from limask.networks.packing import Packing
 

@@ -10,7 +10,7 @@ import torch
 from host_parts import gradients, record_td_gradients
 from test_faulty_training import OBS, make_batch, make_learner
 
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import tokens
 from limask.learning.distillation import distillation_loss
 from limask.networks.packing import Packing

@@ -24,7 +24,7 @@ from limask.experiments.evaluation.runs import read_run
 from limask.experiments.evaluation.trained import Frozen, freeze
 from limask.experiments.evaluation.watch_film import Film, Scene, box_of
 from limask.experiments.evaluation.watch_output import Picture
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import Layout, TokenGroup, smax_layout, tokens
 from limask.layouts.places import Places, Units
 

@@ -17,7 +17,7 @@ import torch
 
 from limask import masking
 from limask.errors import LimaskError
-from limask.hosts import Host
+from limask.hosts.base import Host
 
 TESTS = Path(__file__).parent
 CHECKOUTS = [Path(path) for path in os.environ.get("LIMASK_TEST_HOSTS", "").split(os.pathsep) if path]

@@ -16,7 +16,9 @@ from limask import compat, resources
 from limask.config.nested import merged
 from limask.envs.smax import SmaxVector, env_info
 from limask.errors import LimaskError
-from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
+from limask.hosts.base import Host
+from limask.hosts.pymarlzooplus import PymarlzooplusHost
+from limask.hosts.registry import host_of, import_maskers
 from limask.install import recognised
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Mac, State

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from limask import compat
-from limask.hosts import PymarlzooplusHost, host_of
+from limask.hosts.pymarlzooplus import PymarlzooplusHost
+from limask.hosts.registry import host_of
 
 
 def probe(where: str) -> None:

@@ -15,9 +15,10 @@ import sacred.observers
 from limask import compat
 from limask.config.nested import merged
 from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, UNTRAINED_FILE, DivergedError, LimaskError
-from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
+from limask.hosts.base import Host
 from limask.hosts.options import checked_arguments, configs_of, find_config, read_config
-from limask.hosts.pymarlzooplus import end_at_once
+from limask.hosts.pymarlzooplus import PymarlzooplusHost, end_at_once
+from limask.hosts.registry import host_of, import_maskers
 from limask.hosts.resume import Resumption
 from limask.hosts.sinks import REGISTRY as SINKS
 from limask.hosts.sinks import Sink, attach, mirror_in_metrics

@@ -21,7 +21,7 @@ from limask.experiments import hosted
 from limask.experiments.bench import speed_plots, timing
 from limask.experiments.hosted import Arm, Shape
 from limask.files import make_folder
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.protocols import EpisodeBatch, Runner
 
 #: Episodes in one update, environments in one step, and SGD steps for every run of all environments.

@@ -10,8 +10,10 @@ from limask.config.nested import merged
 from limask.errors import LimaskError
 from limask.experiments.campaign.plan import Arm, Campaign, Environment
 from limask.experiments.campaign.values import Options
-from limask.hosts import Host, PymarlzooplusHost, host_of, import_maskers
+from limask.hosts.base import Host
 from limask.hosts.options import check_names, check_run, check_values, configs_of, find_config, read_config
+from limask.hosts.pymarlzooplus import PymarlzooplusHost
+from limask.hosts.registry import host_of, import_maskers
 from limask.install import recognised
 from limask.install.families import PYMARLZOOPLUS
 from limask.requirements import EXTRAS, require_host

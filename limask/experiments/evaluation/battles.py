@@ -14,7 +14,7 @@ from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.evaluation.trained import Frozen, freeze
 from limask.experiments.hosted import Statistics
 from limask.experiments.statistics import wilson_interval
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.layouts import smax_layout
 from limask.protocols import Runner
 

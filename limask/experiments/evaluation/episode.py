@@ -16,7 +16,7 @@ from limask.experiments import hosted
 from limask.experiments.evaluation.perturb import Perturbation, PerturbedBattles
 from limask.experiments.evaluation.trained import Frozen
 from limask.experiments.hosted import Statistics
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.protocols import EpisodeBatch
 
 

@@ -13,7 +13,7 @@ from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.hosted import Shape
-from limask.hosts import Host
+from limask.hosts.base import Host
 from limask.learning.checkpoints import read_weights
 from limask.networks.entity_trunk import EntityTrunk
 from limask.protocols import Mac

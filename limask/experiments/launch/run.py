@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shlex
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from limask.errors import LimaskError
-from limask.experiments.campaign.check import check_campaign
 from limask.experiments.campaign.collect import CURVES, RUNS, collect
 from limask.experiments.campaign.folder import CampaignFolder, RunState
-from limask.experiments.campaign.plan import read_campaign
+from limask.experiments.campaign.plan import Campaign, read_campaign
 from limask.experiments.launch.attempts import attempt_job
 from limask.experiments.launch.launcher import Follower, Launcher, LocalLauncher
 from limask.experiments.launch.progress import progress_of, told
@@ -46,7 +48,7 @@ def run_campaign(
         raise LimaskError(f"--jobs={jobs}: expected at least 1")
     campaign = read_campaign(file)
     launcher = launcher or LocalLauncher()
-    check_campaign(campaign, () if dry_run else launcher.extras)
+    _check(campaign, () if dry_run else launcher.extras)
     folder = CampaignFolder(output.absolute(), campaign)
     with _os_errors_told(output):
         if dry_run:
@@ -64,6 +66,47 @@ def run_campaign(
     print(f"Curves: {output / CURVES}; all runs: {output / RUNS}")
     print(f"Report: {shlex.join(['limask', 'campaign', 'report', str(output)])}")
     _report_failed(states)
+
+
+def _check(campaign: Campaign, extras: Sequence[str]) -> None:
+    """``check_campaign`` in a process of its own, which takes torch and a host's modules away with it: who
+    follows a campaign waits for days.
+
+    Raises:
+        LimaskError: see ``check_campaign``.
+    """
+    # With threads of torch's or jax's a fork may hang, and there would be nothing to save.
+    if "torch" in sys.modules or "fork" not in multiprocessing.get_all_start_methods():
+        _check_here(campaign, extras)
+        return
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_check_and_tell, args=(campaign, extras, theirs))
+    process.start()
+    theirs.close()
+    try:
+        wrong = ours.recv()
+    except EOFError:
+        process.join()
+        wrong = f"the campaign could not be checked: that ended with status {process.exitcode}; see above"
+    process.join()
+    if wrong:
+        raise LimaskError(wrong)
+
+
+def _check_here(campaign: Campaign, extras: Sequence[str]) -> None:
+    from limask.experiments.campaign.check import check_campaign
+
+    check_campaign(campaign, extras)
+
+
+def _check_and_tell(campaign: Campaign, extras: Sequence[str], told: Connection) -> None:
+    try:
+        _check_here(campaign, extras)
+    except LimaskError as error:
+        told.send(str(error))
+    else:
+        told.send("")
 
 
 def campaign_status(root: Path, *, as_json: bool = False) -> list[str]:
