@@ -138,7 +138,8 @@ def _load(path: str | os.PathLike[str], device: torch.device | str) -> Any:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises whatever its reader does on a damaged file
-        raise LimaskError(f"{path} is damaged ({error}): use another checkpoint") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise LimaskError(f"{path} is damaged ({reason}): use another checkpoint") from error
 
 
 def read_weights(path: str | os.PathLike[str], device: torch.device | str) -> dict[str, torch.Tensor]:
