@@ -42,11 +42,9 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 	@touch $@
 
 # The networks of the tests are tiny: with more threads torch spends its time on handing out work. A process for
-# each core does better, and one more, as some tests wait for programs to start and end. Each takes whole files,
-# as the tests of one share what they have compiled.
+# each core does better; each takes whole files, as the tests of one share what they have compiled.
 test: venv
-	workers=$$($(BIN)/python -c 'import os; print(1 + (os.cpu_count() or 1))'); \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$workers --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
