@@ -42,9 +42,10 @@ $(STAMP): setup.py pyproject.toml constraints.txt
 	@touch $@
 
 # The networks of the tests are tiny: with more threads torch spends its time on handing out work. A process for
-# each core does better; each takes whole files, as the tests of one share what they have compiled.
+# each core does better; each takes whole files, as the tests of one share what they have compiled, in the order
+# of tests/conftest.py.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -9,6 +9,17 @@ from typing import Any
 
 import pytest
 
+#: Files of a minute and more, longest first: begun last, one of them would keep a single process busy.
+LONG = (
+    "test_hosts", "test_smax", "test_launchers", "test_api", "test_inference", "test_docs", "test_resume",
+    "test_inspect", "test_speed", "test_wrap", "test_install", "test_evaluate", "test_watch", "test_campaign",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

@@ -36,7 +36,7 @@ def pids(notes: Path) -> list[int]:
 
 def wait_until(is_so: Callable[[], object]) -> None:
     """Ray takes its time to start."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)
