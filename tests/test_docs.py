@@ -170,15 +170,18 @@ def listened(browser: Any, **options: Any) -> tuple[Any, list[str], list[str]]:
 
 
 def test_every_page_fits_a_screen_and_a_phone(browser: Any, site: Path, address: str) -> None:
-    page, said, _ = listened(browser)
+    page, said, _ = listened(browser, viewport={"width": 390, "height": 844})
     for path in sorted(site.rglob("*.html")):
-        page.goto(address + path.relative_to(site).as_posix())
-        for width in (1280, 390):
-            page.set_viewport_size({"width": width, "height": 844})
-            fits = f"document.documentElement.scrollWidth === {width}"  # once it is laid out anew
-            page.wait_for_function(fits, timeout=5000)
+        name = path.relative_to(site).as_posix()
+        page.goto(address + name)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, name
+        if not name.startswith("api/"):  # those are all of one make
+            page.set_viewport_size({"width": 1280, "height": 844})
+            # Once it is laid out anew.
+            page.wait_for_function("document.documentElement.scrollWidth === 1280", timeout=5000)
+            page.set_viewport_size({"width": 390, "height": 844})
         broken = "[...document.images].filter((image) => image.complete && !image.naturalWidth).length"
-        assert page.evaluate(broken) == 0, path.name
+        assert page.evaluate(broken) == 0, name
     assert not said
     page.close()
 
