@@ -205,6 +205,7 @@ def test_sequence_equals_step_by_step(layout: Layout, trunk: str, is_recurrent: 
         (MMM, "entity", "none"),
         (UNITS, "entity", "belief"),
         (UNITS, "fc", "belief"),
+        (UNITS, "entity", "entity_belief"),
     ],
 )
 def test_leaving_out_what_shows_nothing_changes_nothing(

@@ -33,8 +33,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("group_width", True, ("integer", "at least 1")),
     ("trunk", "entty", ("fc, entity", "did you mean 'entity'")),
     ("trunk", ["fc"], ("fc, entity",)),
-    ("autoencoder.name", "entities", ("none, entity, team, belief", "did you mean 'entity'")),
-    ("autoencoder.name", None, ("none, entity, team, belief",)),
+    ("autoencoder.name", "entities", ("none, entity, team, belief, entity_belief", "did you mean 'entity'")),
+    ("autoencoder.name", None, ("none, entity, team, belief, entity_belief",)),
     ("masker.name", "randon", (*MASKERS, "did you mean 'random'")),
     ("masker.name", "random-agent", (*MASKERS, "did you mean 'random_agent'")),
     ("masker.name", None, MASKERS),
@@ -104,6 +104,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("minibatches", True, ("integer", "at least 1", "auto")),
     ("minibatches", "all", ("integer", "at least 1", "auto")),
     ("minibatches", "4", ("integer", "at least 1", "auto")),
+    ("start_from", 3, ("expected a path",)),
+    ("start_from", None, ("expected a path",)),
     ("compile", "auto", ("True or False",)),
 ]
 
@@ -166,6 +168,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("faults.replay", 1, 1.0),
     ("minibatches", 1, 1),
     ("minibatches", "auto", "auto"),
+    ("start_from", "results/models", "results/models"),
     ("compile", True, True),
 ]
 

@@ -349,7 +349,12 @@ def test_agents_without_numbers_need_no_mean(host: Host, tmp_path: Path) -> None
     assert frozen.note == ""
     assert frozen.shape.n_agents == 8
     old, new = torch.load(run / "models/1000/agent.th"), frozen.mac.agent.state_dict()
-    assert all(torch.equal(old[name], new[name]) for name in new)
+    mix = "fc1.mix.weight"
+    assert all(torch.equal(old[name], new[name]) for name in new if name != mix)
+    allies, enemies = slice(-64, -32), slice(-32, None)  # 2 → 7 and 3 → 8: the sums are scaled by 1/√m
+    assert torch.equal(old[mix][:, :-64], new[mix][:, :-64])
+    torch.testing.assert_close(new[mix][:, allies], old[mix][:, allies] * (2 / 7) ** 0.5)
+    torch.testing.assert_close(new[mix][:, enemies], old[mix][:, enemies] * (3 / 8) ** 0.5)
 
 
 # -- mistakes --------------------------------------------------------------------------------------------

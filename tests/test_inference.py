@@ -30,6 +30,7 @@ MODES: dict[str, dict[str, Any]] = {
     "inference": {"autoencoder": {"use_inference": True, "targets": "team"}},
     "inference fc": {"autoencoder": {"use_inference": True}, "trunk": "fc"},
     "belief": BELIEF,
+    "belief of entities": merged(BELIEF, {"autoencoder": {"name": "entity_belief"}}),
     "belief fc": merged(BELIEF, {"trunk": "fc", "autoencoder": {"targets": "own"}}),
 }
 ACTING = [name for name in MODES if name.startswith(("inference", "belief"))]
@@ -369,16 +370,24 @@ def test_what_the_living_do_not_see_is_inferred_and_nothing_else(host: Host, mod
     joining(learner.agent)
     layout, autoencoder = learner.agent.layout, learner.reconstruction.autoencoder
     is_belief = mode.startswith("belief")
+    by_kind = mode == "belief of entities"
     decoder = autoencoder.decoder if is_belief else autoencoder
     infer = decoder.infer if is_belief else decoder.infer_from_hidden
     obs = torch.rand(5, OBS) + 0.1
     obs[4] = 0  # of one who is dead
     is_hidden = torch.zeros(5, layout.n_tokens, dtype=torch.bool)
     is_hidden[2, 3] = True  # an enemy
-    hidden = torch.randn(5, decoder.from_hidden.in_features)
+    hidden = torch.randn(5, autoencoder.state_size if by_kind else decoder.from_hidden.in_features)
     inferred = infer(hidden, tokens.hide(obs, is_hidden, layout))
     size = layout.group("enemy").width
-    if is_belief:
+    if by_kind:
+        # Context, own features, and sightings: 2 of allies, then 3 of enemies.
+        own, sighting = layout.group("own").width, size + layout.group("own").width + 1
+        n_agent = autoencoder.width + own
+        of_token = hidden[2, n_agent + 3 * sighting :][:sighting]
+        between = decoder.from_agent(hidden[2, :n_agent]) + decoder.from_sighting["enemy"](of_token)
+        expected = decoder.to_features["enemy"](torch.relu(between + decoder.slots["enemy"][1]))
+    elif is_belief:
         everything = decoder.to_features(torch.relu(decoder.from_hidden(hidden[2])))
         expected = everything[3 * size : 4 * size]
     else:
@@ -423,5 +432,7 @@ def test_the_plain_learner_refuses_agents_that_act_on_inferences(
     host: Host, mode: str, tmp_path: Path
 ) -> None:
     make_learner(host, **MODES[mode]).save_models(str(tmp_path))
-    with pytest.raises(LimaskError, match=r"was written with lim\.autoencoder\.name='(entity|belief)'"):
+    with pytest.raises(
+        LimaskError, match=r"was written with lim\.autoencoder\.name='(entity|belief|entity_belief)'"
+    ):
         make_learner(host, "qmix_entity").load_models(str(tmp_path))

@@ -3,6 +3,7 @@
 from limask.autoencoder.base import AgentAutoencoder, Autoencoder, TokenAutoencoder, Truth
 from limask.autoencoder.belief import BeliefAutoencoder
 from limask.autoencoder.entity import EntityAutoencoder
+from limask.autoencoder.entity_belief import EntityBeliefAutoencoder
 from limask.autoencoder.team import TeamAutoencoder
 
 #: Autoencoder by its name in ``lim.autoencoder.name``; ``none`` is the plain Q-learner.
@@ -11,6 +12,7 @@ REGISTRY: dict[str, type[Autoencoder] | None] = {
     "entity": EntityAutoencoder,
     "team": TeamAutoencoder,
     "belief": BeliefAutoencoder,
+    "entity_belief": EntityBeliefAutoencoder,
 }
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Autoencoder",
     "BeliefAutoencoder",
     "EntityAutoencoder",
+    "EntityBeliefAutoencoder",
     "TeamAutoencoder",
     "TokenAutoencoder",
     "Truth",

@@ -7,6 +7,7 @@ that may be hidden.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import cast
 
@@ -22,14 +23,12 @@ from limask.networks.gru import packed_gru
 from limask.networks.spec import AgentSpec
 
 
-class BeliefAutoencoder(TokenAutoencoder):
-    """One layer, GRU and decoder beside those of the agent: no gradient of Q reaches them, and theirs do not
-    reach the agent.
+class Belief(TokenAutoencoder):
+    """Networks beside those of the agent: no gradient of Q reaches them, and theirs do not reach the agent.
 
     Args:
         spec: sizes of the agent and of its input.
         layout: the observation's layout, with kinds of entities.
-        width: W, of all three.
     """
 
     #: Its loss sends no gradient into the agent, and agents act on it anyway.
@@ -39,10 +38,86 @@ class BeliefAutoencoder(TokenAutoencoder):
     })  # fmt: skip
     needs_entities = True
     scores_all = True
+    decoder: TokenDecoder
 
-    def __init__(self, spec: AgentSpec, layout: Layout, width: int) -> None:
+    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
         super().__init__()
         self.input_size, self.obs_size = spec.input_size(layout.obs_size), layout.obs_size
+
+    @abstractmethod
+    def next_states(self, inputs: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """Inputs (R, D) and states (R, W) → states (R, W) one time step on."""
+
+    @abstractmethod
+    def states_of(
+        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """States over whole episodes, as step by step.
+
+        Args:
+            inputs: (M · N, D) in the order of ``Packing``.
+            counts: rows at each time step.
+            rows: (R,) those that are wanted; None = all.
+
+        Returns:
+            (R, W).
+        """
+
+    @classmethod
+    def place(cls, use_inference: bool) -> Place:
+        """See ``Autoencoder.place``."""
+        return "trunk"
+
+    @torch.no_grad()
+    def infer_step(self, inputs: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See ``Autoencoder.infer_step``."""
+        states = self.next_states(inputs, states)
+        return self.decoder.infer(states, inputs[:, : self.obs_size]), states
+
+    @torch.no_grad()
+    def infer_episodes(
+        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See ``Autoencoder.infer_episodes``."""
+        states = self._sequence(inputs, counts, rows)
+        obs = inputs[..., : self.obs_size].flatten(0, 1)
+        return self.decoder.infer(states, obs if rows is None else obs.index_select(0, rows))
+
+    def believed(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+        """See ``Autoencoder.believed``."""
+        inferred = self.decoder.infer(hidden[:, -self.state_size :], obs)
+        return filled_in(inferred, obs, self.decoder.layout, self.decoder.standardisers)
+
+    def encode(
+        self, view: torch.Tensor, counts: list[int], run_agent: RunAgent
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """See ``TokenAutoencoder.encode``: by networks of its own."""
+        return None, self._sequence(view, counts).unflatten(0, view.shape[:2])
+
+    def loss(self, hidden: torch.Tensor, truth: Truth, *, updates_statistics: bool = True) -> Scored:
+        """See ``TokenAutoencoder.loss``."""
+        return self.decoder.loss(hidden, truth, updates_statistics=updates_statistics)
+
+    def _sequence(
+        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``states_of`` inputs (M, N, D and whatever follows), of which ``counts`` are the episodes."""
+        n_agents = inputs.shape[1]
+        own = inputs[..., : self.input_size].flatten(0, 1)
+        return self.states_of(own, [count * n_agents for count in counts], rows)
+
+
+class BeliefAutoencoder(Belief):
+    """One layer, GRU and decoder.
+
+    Args:
+        spec: sizes of the agent and of its input.
+        layout: the observation's layout, with kinds of entities.
+        width: W, of all three.
+    """
+
+    def __init__(self, spec: AgentSpec, layout: Layout, width: int) -> None:
+        super().__init__(spec, layout)
         self.state_size = width
         self.fc1 = nn.Linear(self.input_size, width)
         self.rnn = nn.GRUCell(width, width)
@@ -53,68 +128,31 @@ class BeliefAutoencoder(TokenAutoencoder):
         """See ``Autoencoder.build``."""
         return cls(spec, layout, config.autoencoder.width)
 
-    @classmethod
-    def place(cls, use_inference: bool) -> Place:
-        """See ``Autoencoder.place``."""
-        return "trunk"
+    def next_states(self, inputs: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """See ``Belief.next_states``."""
+        following: torch.Tensor = self.rnn(torch.relu_(self.fc1(inputs)), states)
+        return following
 
-    @torch.no_grad()
-    def infer_step(self, inputs: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See ``Autoencoder.infer_step``."""
-        states = self.rnn(torch.relu_(self.fc1(inputs)), states)
-        return self.decoder.infer(states, inputs[:, : self.obs_size]), states
-
-    def sequence(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        """States (M, N, W) over whole episodes of inputs (M, N, D and whatever follows), as step by step.
-
-        ``counts`` are the episodes at each time step, in the order of ``Packing``.
-        """
-        n_agents = inputs.shape[1]
-        x = torch.relu_(self.fc1(inputs[..., : self.input_size].flatten(0, 1)))
-        return packed_gru(self.rnn, x, [count * n_agents for count in counts]).unflatten(0, (-1, n_agents))
-
-    @torch.no_grad()
-    def infer_episodes(
+    def states_of(
         self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """See ``Autoencoder.infer_episodes``."""
-        states = self.sequence(inputs, counts).flatten(0, 1)
-        obs = inputs[..., : self.obs_size].flatten(0, 1)
-        if rows is not None:
-            states, obs = states.index_select(0, rows), obs.index_select(0, rows)
-        return self.decoder.infer(states, obs)
-
-    def believed(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-        """See ``Autoencoder.believed``."""
-        inferred = self.decoder.infer(hidden[:, -self.state_size :], obs)
-        return filled_in(inferred, obs, self.decoder.layout, self.decoder.standardisers)
-
-    def encode(
-        self, view: torch.Tensor, counts: list[int], run_agent: RunAgent
-    ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """See ``TokenAutoencoder.encode``: by a layer and a GRU of its own."""
-        return None, self.sequence(view, counts)
-
-    def loss(self, hidden: torch.Tensor, truth: Truth, *, updates_statistics: bool = True) -> Scored:
-        """See ``TokenAutoencoder.loss``."""
-        return self.decoder.loss(hidden, truth, updates_statistics=updates_statistics)
+        """See ``Belief.states_of``."""
+        states = packed_gru(self.rnn, torch.relu_(self.fc1(inputs)), counts)
+        return states if rows is None else states.index_select(0, rows)
 
 
-class BeliefDecoder(nn.Module):
-    """All tokens that may be hidden at once, by two layers.
+class TokenDecoder(nn.Module, ABC):
+    """Decodes all tokens that may be hidden at once.
 
     Args:
         layout: the observation's layout.
-        width: W, of the hidden states that are decoded, and of the layer between.
     """
 
     by_token: torch.Tensor
 
-    def __init__(self, layout: Layout, width: int) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout, self.groups = layout, [group for group in layout.groups if group.is_hideable]
-        self.from_hidden = nn.Linear(width, width)
-        self.to_features = nn.Linear(width, layout.hideable_size)
         self.standardisers = nn.ModuleDict({g.kind: Standardiser(g.width) for g in self.groups})
         by_token = tokens.hideable_features(tokens.by_token(layout).t(), layout).t()
         self.register_buffer("by_token", by_token, persistent=False)
@@ -143,10 +181,9 @@ class BeliefDecoder(nn.Module):
         is_unseen = tokens.is_out_of_sight(obs, self.layout).to(obs.dtype)
         return self._decode(hidden) * (is_unseen @ self.by_token.t())
 
+    @abstractmethod
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states (R, W) → standardised features (R, P)."""
-        decoded: torch.Tensor = self.to_features(torch.relu_(self.from_hidden(hidden)))
-        return decoded
 
     def _standardised(
         self, obs: torch.Tensor, counts: torch.Tensor, updates_statistics: bool
@@ -161,3 +198,22 @@ class BeliefDecoder(nn.Module):
                 standardiser.update(values, counted[group.kind].flatten(0, 1))
             standardised.append(standardiser(values).view(len(obs), group.size))
         return torch.cat(standardised, dim=1)
+
+
+class BeliefDecoder(TokenDecoder):
+    """Two layers.
+
+    Args:
+        layout: the observation's layout.
+        width: W, of the hidden states that are decoded, and of the layer between.
+    """
+
+    def __init__(self, layout: Layout, width: int) -> None:
+        super().__init__(layout)
+        self.from_hidden = nn.Linear(width, width)
+        self.to_features = nn.Linear(width, layout.hideable_size)
+
+    def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
+        """See ``TokenDecoder._decode``."""
+        decoded: torch.Tensor = self.to_features(torch.relu_(self.from_hidden(hidden)))
+        return decoded

@@ -40,7 +40,7 @@ class MaskerOptions:
     )  # fmt: skip
     replay: float = option(
         0.0, "share of the sampled episodes that Q-learning, too, sees with the tokens hidden", low=0.0,
-        high=1.0, used_by="entity, belief",
+        high=1.0, used_by="entity, beliefs",
     )  # fmt: skip
     span: int = option(
         1, "how long a token stays hidden", unit="time steps", low=1, used_by="maskers of tokens"
@@ -77,17 +77,18 @@ class AutoencoderOptions:
         AUTO,
         "auto (belief where the layout has entities, else entity) | none | entity (hidden tokens, from the "
         "agent's own hidden state) | belief (all tokens, from networks of its own; the agent acts on what it "
-        "infers) | team (MA²E: teammates' observations, from the agent's own last steps)",
+        "infers) | entity_belief (the same from each entity's last sighting, with weights shared by kind) | "
+        "team (MA²E: teammates' observations, from the agent's own last steps)",
         is_registered=True,
     )
     width: int = option(
-        32, "width of the decoder, or of all networks of belief", unit="features", low=1,
-        used_by="entity, belief",
+        32, "width of the decoder, or of all networks of a belief", unit="features", low=1,
+        used_by="entity, beliefs",
     )  # fmt: skip
     lr: float = option(0.002, "learning rate of its own Adam (team: SGD)", above=0.0)
     weight: float = option(
         0.1,
-        "λ_rec, weight of the reconstruction loss beside the TD loss; in belief and team, which no gradient "
+        "λ_rec, weight of the reconstruction loss beside the TD loss; in beliefs and team, which no gradient "
         "of Q reaches, a factor of their own gradient",
         low=0.0,
     )
@@ -100,14 +101,14 @@ class AutoencoderOptions:
     )
     warmup: int = option(
         20000, "before that nothing the autoencoder learns or infers reaches the agent",
-        unit="environment steps", low=0, used_by="entity, belief",
+        unit="environment steps", low=0, used_by="entity, beliefs",
     )  # fmt: skip
     targets: str = option(
         "auto",
         "what is reconstructed: own (tokens that the agent was shown) | team (those that only teammates see, "
         "too) | state (all that the global state knows of, too) | auto (as much as the layout can tell)",
         choices=("own", "team", "state", "auto"),
-        used_by="entity, belief",
+        used_by="entity, beliefs",
     )
     share: float = option(
         0.125, "share of the sampled episodes that is reconstructed, at least one", above=0.0, high=1.0
@@ -116,7 +117,7 @@ class AutoencoderOptions:
         False, "reconstruct the target network's embeddings of tokens, not their features", used_by="entity"
     )
     saliency_weights: bool = option(
-        False, "tokens count in the loss by their saliency for Q_tot", used_by="entity, belief"
+        False, "tokens count in the loss by their saliency for Q_tot", used_by="entity, beliefs"
     )
     detach_trunk: bool = option(False, "the reconstruction trains the decoder only", used_by="entity")
     use_inference: bool = option(
@@ -130,14 +131,14 @@ class ViewOptions:
 
     weight: float = option(
         0.0, "λ_view, weight of a loss of the agent's values of the hidden view", low=0.0,
-        used_by="entity, belief",
+        used_by="entity, beliefs",
     )  # fmt: skip
     loss: str = option(
         "distillation",
         "which: distillation (towards the target network's values of the full view, in units of their "
         "variance over actions) | td (the TD loss, towards the full view's targets)",
         choices=("distillation", "td"),
-        used_by="entity, belief",
+        used_by="entity, beliefs",
     )
 
 
@@ -149,7 +150,7 @@ class FaultOptions:
     replay: float = option(
         0.0, "share of the sampled episodes in which they are drawn anew, before anything is learned; the "
         "reconstruction keeps the truth",
-        low=0.0, high=1.0, used_by="none, entity, belief",
+        low=0.0, high=1.0, used_by="none, entity, beliefs",
     )  # fmt: skip
     dropout: Severity = option(0.0, "p: each sighting is lost at each step", is_severity=True)
     burst: Severity = option(0.0, "p: a sighting goes out for 5 steps, with p / 5 a step", is_severity=True)
@@ -226,6 +227,10 @@ class LimConfig:
     minibatches: int | Literal["auto"] = option(
         "auto", "made of one sampled batch; auto is one for every 32 episodes",
         unit="SGD steps", low=1, choices=("auto",),
+    )  # fmt: skip
+    start_from: str = option(
+        "", "checkpoint of another run, as in …/models/150000, whose agents this one begins with; with trunk "
+        "entity its team may have another size", is_path=True,
     )  # fmt: skip
     compile: bool = option(
         False, "compile the acting step at its first use (CPU; needs a C++ compiler, takes 10 to 30 s)"

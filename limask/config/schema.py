@@ -33,6 +33,7 @@ def option(default: Any, meaning: str, *, unit: str = "", used_by: str = "all", 
         used_by: which autoencoders, maskers or trunks have a use for it.
         **allowed: ``choices``, or bounds ``low``, ``above``, ``high``, ``below``; ``block``, what a block of
             options looks like where one may stand here; ``is_registered``, that a registry has the choices;
+            ``is_path``, that it is a path, empty for none;
             ``is_severity``, that it is a ``Severity``; ``experimental``, why it stays though no config,
             campaign or page uses it.
     """
@@ -118,7 +119,13 @@ def checked(name: str, field: Field, value: Any) -> Any:
             raise not_allowed(name, value, expected(field))
         return value
     types = _TYPES[str(field.type).split(" ")[0]]
-    if allowed.get("is_registered") or (isinstance(value, str) and value in choices):
+    if allowed.get("is_path") and not isinstance(value, str):
+        raise not_allowed(name, value, expected(field))
+    if (
+        allowed.get("is_path")
+        or allowed.get("is_registered")
+        or (isinstance(value, str) and value in choices)
+    ):
         return value
     if "block" in allowed and isinstance(value, Mapping):
         return value
@@ -138,6 +145,8 @@ def not_allowed(name: str, value: object, expected: str, choices: Iterable[str] 
 
 def expected(field: Field) -> str:
     """In words what an option may be."""
+    if field.metadata.get("is_path"):
+        return "a path"
     if field.metadata.get("is_severity"):
         bounds = _bounds(field.metadata)
         return f"a number{bounds and ' '}{bounds}, or a range [low, high]"

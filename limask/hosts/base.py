@@ -28,7 +28,7 @@ from limask.envs.vector_runner import VectorRunner
 from limask.envs.worker_runner import WorkerRunner
 from limask.errors import LimaskError
 from limask.faults import read_faults
-from limask.learning.checkpoints import Checkpoints
+from limask.learning.checkpoints import Checkpoints, start_from
 from limask.learning.learner import LimLearner
 from limask.learning.wrapped_learner import PREFIX, WrappedLearner
 from limask.memory import check_replay, check_sampling
@@ -240,7 +240,10 @@ class Host(ABC):
         obs_size = input_size - spec.input_size(0)
         layout = options.resolve(config, args.env, self.layout_args(args), obs_size)
         layout.check_team(args.n_agents, args.n_actions)
-        return LimAgent(spec, config.on_layout(layout.kinds), layout)
+        agent = LimAgent(spec, config.on_layout(layout.kinds), layout)
+        if config.start_from:
+            start_from(config.start_from, agent)
+        return agent
 
 
 def _in_either_form(

@@ -18,6 +18,7 @@ from limask.errors import LimaskError, nearest
 from limask.hosts.base import Host
 from limask.install import recognised
 from limask.install.families import PYMARLZOOPLUS, pymarlzooplus_folder
+from limask.learning.checkpoints import newest_checkpoint
 from limask.memory import check_sampling
 from limask.protocols import Block, State
 
@@ -253,6 +254,8 @@ def _check_together(options: Block) -> None:
 
 def _check_lim(options: Block, host: Host, configs: Path) -> None:
     config = read_options(options["lim"])
+    if config.start_from:
+        newest_checkpoint(config.start_from)
     env_args = host.known_env_args(configs, options["env"], options["env_args"])
     if env_args is not None:
         known_layout(config, options["env"], env_args)

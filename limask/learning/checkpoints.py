@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from limask.acting.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import DivergedError, LimaskError
 from limask.learning.trainer import Trainer
+from limask.networks.transfer import Team, fitted
 from limask.protocols import Args, EpisodeBatch, State
 
 #: What of a run's options a checkpoint of its autoencoder was written with; older ones lack the last two.
@@ -26,8 +29,13 @@ _OPTIONS = {
 }  # fmt: skip
 
 
+#: What a checkpoint says of the team that its agents were trained in.
+TEAM = "team.json"
+
+
 class Checkpoints:
-    """Mixed in before a host's learner: its files, and ``autoencoder.th`` where the run has an autoencoder.
+    """Mixed in before a host's learner: its files, ``team.json``, and ``autoencoder.th`` where the run has an
+    autoencoder.
 
     ``reconstruction`` trains that autoencoder, or is None; ``checkpoint`` names the last folder written;
     ``n_updates`` counts the SGD steps made.
@@ -47,9 +55,11 @@ class Checkpoints:
             self.reconstruction.to(torch.device("cuda"))
 
     def save_models(self, path: str) -> None:
-        """Host's files, and ``autoencoder.th`` where the run has an autoencoder: all of them or none."""
+        """All files of the checkpoint, or none."""
+        team = Team.of(self.agent.spec.n_agents, self.agent.layout)
         with _whole(path) as folder:
             super().save_models(folder)  # type: ignore[misc]
+            Path(folder, TEAM).write_text(json.dumps(team._asdict()), encoding="utf-8")
             if self.reconstruction is not None:
                 torch.save(self.reconstruction.state_dict(), os.path.join(folder, "autoencoder.th"))
         self.checkpoint = str(path)
@@ -65,6 +75,41 @@ class Checkpoints:
         super().load_models(path)  # type: ignore[misc]
         if self.reconstruction is not None:
             self.reconstruction.load_state_dict(state)
+
+
+def newest_checkpoint(path: str) -> Path:
+    """The checkpoint ``path``, or the last of those in it.
+
+    Raises:
+        LimaskError: there is none, or not one that says what team its agents were trained in.
+    """
+    folder = Path(path)
+    saved = [inner for inner in folder.glob("*") if inner.name.isdecimal() and (inner / "agent.th").is_file()]
+    checkpoint = max(saved, key=lambda inner: int(inner.name), default=folder)
+    for name in ("agent.th", TEAM):
+        if not (checkpoint / name).is_file():
+            raise LimaskError(
+                f"lim.start_from={path!r}: no file {checkpoint / name}; expected a checkpoint of a run with "
+                "agents of limask's, as in …/models/150000, or the folder of several"
+            )
+    return checkpoint
+
+
+def start_from(path: str, agent: LimAgent) -> None:
+    """Give ``agent`` the weights of a checkpoint of another run, whose team may have been of another size.
+
+    Raises:
+        LimaskError: see ``newest_checkpoint``; it is damaged; or its agents are of another build.
+    """
+    checkpoint = newest_checkpoint(path)
+    try:
+        team = Team(**json.loads((checkpoint / TEAM).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise LimaskError(f"{checkpoint / TEAM} is damaged ({error}): use another checkpoint") from error
+    weights = read_weights(checkpoint / "agent.th", next(agent.parameters()).device)
+    weights = fitted(weights, agent, team)
+    _check_agent(str(checkpoint), weights, agent)
+    agent.load_state_dict(weights)
 
 
 def check_clip(args: Args) -> None:
@@ -242,5 +287,5 @@ def _check_agent(path: str, written: State, agent: LimAgent) -> None:
         raise LimaskError(
             f"checkpoint {path} holds {shapes[0]} for the agent's {name}, and this run expects {shapes[1]} "
             f"(lim.trunk={agent.config.trunk!r}, hidden_dim={agent.spec.hidden_dim}, {agent.spec.n_agents} "
-            f"agents): give it the checkpoint's trunk, sizes and map"
+            f"agents): give it the checkpoint's trunk, autoencoder, sizes and map"
         )

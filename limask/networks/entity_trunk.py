@@ -12,6 +12,7 @@ H hidden size, F width of an entity's embedding, A actions.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 
 from limask.layouts import Layout, TokenGroup, tokens
 from limask.networks.spec import AgentSpec
+from limask.networks.transfer import Team
 from limask.networks.trunks import Encoded, GatedLinear, Inferred
 
 
@@ -67,6 +69,7 @@ class EntityTrunk(nn.Module):
     def __init__(self, spec: AgentSpec, layout: Layout, infers: bool = False) -> None:
         super().__init__()
         self.n_agents, self.infers = spec.n_agents, infers
+        self.n_ids = spec.n_agents * spec.has_agent_id
         self.obs_size, self.input_size = layout.obs_size, spec.input_size(layout.obs_size)
         self.groups = [group for group in layout.groups if group.kind in layout.kinds]
         self.counts = [group.count for group in self.groups]
@@ -168,6 +171,32 @@ class EntityTrunk(nn.Module):
         return Encoded(
             features.index_put((gathered.rows,), shown, accumulate=True), entities, inferred, gathered.rows
         )
+
+    def fitted(self, weights: Mapping[str, torch.Tensor], before: Team) -> dict[str, torch.Tensor]:
+        """See ``SizeFree.fitted``.
+
+        Agents that know their number add a trained vector for it: each of a team of another size adds the
+        mean of these. Of m times as many entities of a kind the sum is scaled by 1/√m, or it would be larger
+        than any that the layers behind it have seen.
+        """
+        mix = weights["mix.weight"]
+        n_ids = before.n_agents if self.n_ids else 0
+        n_entities = sum(embed.out_features for embed in self._embeds())
+        own, ids, entities = mix.tensor_split(
+            (mix.shape[1] - n_entities - n_ids, mix.shape[1] - n_entities), 1
+        )
+        if self.n_ids not in (0, n_ids):
+            ids = ids.mean(dim=1, keepdim=True).expand(-1, self.n_ids)
+        parts = entities.split([embed.out_features for embed in self._embeds()], dim=1)
+        scaled = [
+            part * (before.counts[group.kind] / max(1, group.count)) ** 0.5
+            for group, part in zip(self.groups, parts, strict=True)
+        ]
+        return {"mix.weight": torch.cat([own, ids, *scaled], dim=1)}
+
+    def _embeds(self) -> list[nn.Linear]:
+        """One for each kind, in order."""
+        return [cast(nn.Linear, self.embed[group.kind]) for group in self.groups]
 
 
 class _Columns:

@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
+from limask.acting.agent import LimAgent
 from limask.config.nested import merged
+from limask.envs.smax_battle import scenario_sizes
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.hosted import Shape
 from limask.hosts.base import Host
+from limask.layouts import smax_layout
 from limask.learning.checkpoints import read_weights
 from limask.networks.entity_trunk import EntityTrunk
+from limask.networks.transfer import Team, fitted
 from limask.protocols import Mac
-
-#: The layer whose size depends on the team where agents know their own number.
-_MIX = "fc1.mix.weight"
 
 
 class Frozen(NamedTuple):
@@ -64,8 +65,8 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
     given = {"buffer_size": run.config["batch_size"], **sizes, **greedy, **cpu, **overrides}
     given["env_args"] = {**overrides.get("env_args", {}), "map_name": shape.name}
     if "lim" in run.config:
-        # Compiling takes longer than most evaluations.
-        given["lim"] = {**overrides.get("lim", {}), "compile": False}
+        # Compiling takes longer than most evaluations; and the weights come from the run's own checkpoint.
+        given["lim"] = {**overrides.get("lim", {}), "compile": False, "start_from": ""}
     # Options that another host of the same agents has, and the run's own has not.
     defaults = yaml.safe_load((host.config_folder() / "default.yaml").read_text(encoding="utf-8"))
     args = SimpleNamespace(**merged(merged(defaults, run.config), given))
@@ -81,18 +82,30 @@ def _fitted(
 ) -> tuple[dict[str, torch.Tensor], str]:
     """Weights as ``agent`` takes them on the map of ``shape``, and what was done to them.
 
-    An agent that knows its own number (``obs_agent_id``) adds a trained vector for it. A team of another size
-    has no such vectors: each of its agents adds the mean of the trained ones.
+    See ``networks.transfer`` for those of a team of another size.
+
+    Raises:
+        LimaskError: they do not fit that map.
     """
+    env_args, note = run.config["env_args"], ""
+    if shape.name != env_args["map_name"] and isinstance(agent, LimAgent):
+        n_trained = scenario_sizes(env_args["map_name"]).n_agents
+        weights = fitted(weights, agent, Team.of(n_trained, smax_layout(env_args)))
+        if n_trained != shape.n_agents and agent.spec.has_agent_id:
+            note = (
+                f"{run.name}: trained with {n_trained} agents that know their number (obs_agent_id=True); "
+                f"each of the {shape.n_agents} on {shape.name} has the mean of their numbers' weights"
+            )
     own = agent.state_dict()
     wrong = [name for name in own.keys() | weights.keys() if _size(own, name) != _size(weights, name)]
     if not wrong:
-        return weights, ""
+        return weights, note
     autoencoder = getattr(agent, "autoencoder", None)
     if autoencoder is not None and autoencoder.hides == "tokens":
         raise LimaskError(
             f"{run.folder}: its agents ({run.arm}) act on what they infer of the units of their own map, one "
-            f"by one, and cannot change to {shape.name}; evaluate it on the map that it was trained on"
+            f"by one, and cannot change to {shape.name}; evaluate it on the map that it was trained on, or "
+            "train with lim.autoencoder.name=entity_belief"
         )
     trunk = getattr(agent, "fc1", None)
     if not isinstance(trunk, EntityTrunk):
@@ -102,21 +115,10 @@ def _fitted(
             f"size ({name} is {_size(weights, name)} in the checkpoint and {_size(own, name)} for "
             f"{shape.name}); train with lim.trunk=entity"
         )
-    if wrong != [_MIX] or not agent.spec.has_agent_id:
-        raise LimaskError(
-            f"{run.folder}: its weights do not fit {shape.name} in {', '.join(sorted(wrong))}; evaluate it "
-            "with the version of limask that it was trained with, on a map of units of as many types"
-        )
-    old = weights[_MIX]
-    n_before = len(trunk.own_columns) - shape.n_agents
-    n_trained = shape.n_agents + old.shape[1] - own[_MIX].shape[1]
-    before, ids, after = old.tensor_split((n_before, n_before + n_trained), dim=1)
-    ids = ids.mean(dim=1, keepdim=True).expand(-1, shape.n_agents)
-    note = (
-        f"{run.name}: trained with {n_trained} agents that know their number (obs_agent_id=True); each of "
-        f"the {shape.n_agents} on {shape.name} has the mean of their numbers' weights"
+    raise LimaskError(
+        f"{run.folder}: its weights do not fit {shape.name} in {', '.join(sorted(wrong))}; evaluate it "
+        "with the version of limask that it was trained with, on a map of units of as many types"
     )
-    return {**weights, _MIX: torch.cat([before, ids, after], dim=1)}, note
 
 
 def _size(weights: dict[str, torch.Tensor], name: str) -> str:

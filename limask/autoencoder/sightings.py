@@ -1,0 +1,125 @@
+"""What an agent remembers of each entity: its last sighting.
+
+Axes: R rows (agents fastest), S rows of all time steps in the order of ``Packing``, K tokens (of a kind),
+D features of a token, O features of an observation, E of the agent itself, G of all sightings.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from limask.layouts import Layout, tokens
+
+#: What is left of a sighting's freshness after each time step: about 30 steps are told apart.
+FADING = 0.9
+
+
+class Sightings:
+    """Of each token that may be hidden the D features that it last showed, the E that the agent itself had
+    then, and how fresh that is: 1 when seen now, times ``FADING`` for each step since. All are 0 if it was
+    never seen.
+
+    Args:
+        layout: of the observations.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout, self.groups = layout, [group for group in layout.groups if group.is_hideable]
+        self.own_size = layout.obs_size - layout.hideable_size
+        #: G, of all sightings.
+        self.size = sum(group.count * self.width(group.kind) for group in self.groups)
+
+    def width(self, kind: str) -> int:
+        """Features of one sighting of that kind, D + E + 1."""
+        group = self.layout.group(kind)
+        assert group is not None
+        return group.width + self.own_size + 1
+
+    def split(self, remembered: torch.Tensor) -> dict[str, torch.Tensor]:
+        """All sightings (R, G) → those of each kind (R, K, D + E + 1)."""
+        parts = remembered.split([group.count * self.width(group.kind) for group in self.groups], dim=-1)
+        return {
+            group.kind: part.unflatten(-1, (group.count, -1))
+            for group, part in zip(self.groups, parts, strict=True)
+        }
+
+    def own(self, obs: torch.Tensor) -> torch.Tensor:
+        """Observations (R, O) → the agents' own features (R, E)."""
+        parts = obs.split([group.size for group in self.layout.groups], dim=-1)
+        of_agent = [
+            part for group, part in zip(self.layout.groups, parts, strict=True) if not group.is_hideable
+        ]
+        return torch.cat(of_agent, dim=-1) if of_agent else obs[:, :0]
+
+    def after(self, obs: torch.Tensor, remembered: torch.Tensor) -> torch.Tensor:
+        """Sightings (R, G) after the observations (R, O) of the next time step."""
+        is_seen = self._seen(obs)
+        is_new = torch.cat(
+            [part.repeat_interleave(self.width(kind), dim=1) for kind, part in is_seen.items()], dim=1
+        )
+        fading = remembered.new_ones(self.size)
+        for part in self.split(fading).values():
+            part[..., -1] = FADING
+        return torch.where(is_new, self._now(obs), remembered * fading)
+
+    def sequence(
+        self, obs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The same over whole episodes.
+
+        Args:
+            obs: (S, O).
+            counts: rows at each time step, not increasing.
+            rows: (R,) those that are wanted; None = all.
+
+        Returns:
+            (R, G).
+        """
+        parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._seen(obs)
+        last, fresh = _last_seen(torch.cat(list(is_seen.values()), dim=1), counts)
+        if rows is not None:
+            last, fresh = last.index_select(0, rows), fresh.index_select(0, rows)
+        sightings, first = [], 0
+        for group in self.groups:
+            of = slice(first, first + group.count)
+            where = last[:, of]
+            # Row and token as one index: a gather of rows by two takes several times as long.
+            slots = torch.arange(group.count, device=obs.device)
+            index = (where * group.count + slots).flatten()
+            shown = parts[group.kind].reshape(-1, group.width).index_select(0, index)
+            then = own.index_select(0, where.flatten())
+            ever = (fresh[:, of] > 0).unsqueeze(2)
+            both = torch.cat([shown, then], dim=1).view(*where.shape, -1) * ever
+            sightings.append(torch.cat([both, fresh[:, of].unsqueeze(2)], dim=2).flatten(1))
+            first += group.count
+        return torch.cat(sightings, dim=1)
+
+    def _seen(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Which tokens of each kind (R, K) bool the observations (R, O) show."""
+        is_visible = tokens.visibility(obs, self.layout)
+        parts = is_visible.split([group.count for group in self.layout.groups], dim=1)
+        return {g.kind: part for g, part in zip(self.layout.groups, parts, strict=True) if g.is_hideable}
+
+    def _now(self, obs: torch.Tensor) -> torch.Tensor:
+        """Observations (R, O) as if all tokens were seen, (R, G)."""
+        parts, own = tokens.split(obs, self.layout), self.own(obs).unsqueeze(1)
+        now = []
+        for group in self.groups:
+            then = own.expand(-1, group.count, -1)
+            fresh = obs.new_ones(len(obs), group.count, 1)
+            now.append(torch.cat([parts[group.kind], then, fresh], dim=2).flatten(1))
+        return torch.cat(now, dim=1)
+
+
+def _last_seen(is_seen: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens seen (S, K) bool → the row of each one's last sighting (S, K), any row where there is none, and
+    its freshness (S, K), 0 there."""
+    rows = torch.arange(len(is_seen), device=is_seen.device).unsqueeze(1)
+    last, fresh = rows.repeat(1, is_seen.shape[1]), is_seen.float()
+    start = counts[0]
+    for before, count in zip(counts, counts[1:], strict=False):
+        now, was = slice(start, start + count), slice(start - before, start - before + count)
+        torch.where(is_seen[now], last[now], last[was], out=last[now])
+        fresh[now] = torch.maximum(fresh[now], fresh[was] * FADING)
+        start += count
+    return last, fresh
