@@ -13,6 +13,9 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 
 GIB = 2**30
 
+#: Share of a host's replay buffer that ``lim.compact_replay`` leaves, at most in what was measured.
+COMPACT = 0.2
+
 # mallopt's parameters in glibc's malloc.h: how much free memory at the end of the heap is too much, and how
 # many blocks may be fetched by mmap.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _MAX_INT = -1, -4, 2**31 - 1
@@ -59,14 +62,22 @@ def check_sampling(batch_size: int, buffer_size: int, batch_size_run: int, t_max
         )
 
 
-def check_replay(env_info: dict[str, int], buffer_size: int, device: str, batch_size: int = 1) -> str:
-    """A line that says how large the replay buffer will be.
+def check_replay(
+    env_info: dict[str, int], buffer_size: int, device: str, batch_size: int = 1, is_compact: bool = False
+) -> str:
+    """A line that says how large the replay buffer will be; a compact one by what is usual.
 
     Raises:
         LimaskError: it is larger than the whole memory that this process may use; both numbers are named.
     """
     needed, limit = replay_bytes(env_info, buffer_size), memory_limit(device)
     line = f"replay buffer: {needed / GIB:.2f} GiB for buffer_size={buffer_size} episodes"
+    if is_compact:
+        whole, needed = needed, round(COMPACT * needed)
+        line = (
+            f"replay buffer: about {needed / GIB:.2f} GiB for buffer_size={buffer_size} episodes when it is "
+            f"full (without lim.compact_replay {whole / GIB:.2f} GiB from the start)"
+        )
     if limit is None or needed <= limit:
         return line
     who, other = ("this process", "") if device == "cpu" else ("the GPU", ", or buffer_cpu_only=True")

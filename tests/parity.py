@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import host_parts
+import replay_parts
 import torch
 
 from limask.hosts.base import Host
@@ -69,6 +70,7 @@ def compared(theirs: Any, ours: Any) -> dict[str, float]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float64)
     loaded = host_parts.load_host(sys.argv[1])
+    replay_parts.check(loaded)
+    torch.set_default_dtype(torch.float64)
     print(json.dumps([parity(loaded, overrides) for overrides in json.loads(sys.argv[2])]))

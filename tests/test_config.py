@@ -104,6 +104,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("minibatches", True, ("integer", "at least 1", "auto")),
     ("minibatches", "all", ("integer", "at least 1", "auto")),
     ("minibatches", "4", ("integer", "at least 1", "auto")),
+    ("compact_replay", "no", ("True or False",)),
     ("start_from", 3, ("expected a path",)),
     ("start_from", None, ("expected a path",)),
     ("compile", "auto", ("True or False",)),
@@ -168,6 +169,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("faults.replay", 1, 1.0),
     ("minibatches", 1, 1),
     ("minibatches", "auto", "auto"),
+    ("compact_replay", False, False),
     ("start_from", "results/models", "results/models"),
     ("compile", True, True),
 ]

@@ -228,6 +228,10 @@ class LimConfig:
         "auto", "made of one sampled batch; auto is one for every 32 episodes",
         unit="SGD steps", low=1, choices=("auto",),
     )  # fmt: skip
+    compact_replay: bool = option(
+        True, "keep the replay buffer, where it is on the CPU, without padding and zeros: the same episodes, "
+        "to the last bit, in a fraction of the memory",
+    )  # fmt: skip
     start_from: str = option(
         "", "checkpoint of another run, as in …/models/150000, whose agents this one begins with; with trunk "
         "entity its team may have another size", is_path=True,

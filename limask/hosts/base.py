@@ -30,6 +30,7 @@ from limask.errors import LimaskError
 from limask.faults import read_faults
 from limask.learning.checkpoints import Checkpoints, start_from
 from limask.learning.learner import LimLearner
+from limask.learning.replay import CompactReplay
 from limask.learning.wrapped_learner import PREFIX, WrappedLearner
 from limask.memory import check_replay, check_sampling
 from limask.networks.spec import AgentSpec
@@ -54,6 +55,8 @@ class Host(ABC):
     has_individual_rewards: bool = True
     #: The learner of limask's that the host has built last.
     learner: Checkpoints | None = None
+    #: Whether the replay buffer that is built next is a ``CompactReplay``.
+    is_compact: bool = False
 
     def module(self, name: str) -> Any:
         """Import one of the host's modules."""
@@ -165,8 +168,21 @@ class Host(ABC):
         )
         for name, runner in runners.items():
             runners[name] = self._checked(runner)
+        self._offer_compact_replay()
         if self.ends_abruptly:
             self.module(self.ends_abruptly).os = _WithoutExit()
+
+    def _offer_compact_replay(self) -> None:
+        """Have the host's run loop build a ``CompactReplay`` where the run is to have one."""
+        module = self.module("components.episode_buffer")
+        host, own = self, module.ReplayBuffer
+        compact = self._join("CompactReplay", CompactReplay, own)
+        compact.batch = module.EpisodeBatch  # type: ignore[attr-defined]
+
+        def new(kind: type, *args: Any, **options: Any) -> Any:
+            return object.__new__(compact if kind is own and host.is_compact else kind)
+
+        own.__new__ = new
 
     def registered(self) -> list[str]:
         """What limask has added to the host's registries, as ``registry.name``."""
@@ -184,6 +200,7 @@ class Host(ABC):
 
         @functools.wraps(runner)
         def build(args: Args, logger: Logger) -> Any:
+            self.is_compact = False
             if not hasattr(args, "lim"):
                 return runner(args=args, logger=logger)
             config = options.read_options(args.lim)
@@ -197,7 +214,10 @@ class Host(ABC):
             built = runner(args=args, logger=logger)
             device, info = "cpu" if args.buffer_cpu_only else args.device, built.get_env_info()
             try:
-                line = check_replay(info, args.buffer_size, device, args.batch_size)
+                # What is replaced with every batch is not worth it.
+                is_large = args.buffer_size > args.batch_size
+                self.is_compact = config.compact_replay and is_large and str(device) == "cpu"
+                line = check_replay(info, args.buffer_size, device, args.batch_size, self.is_compact)
                 layout = options.resolve(config, args.env, env_args, info["obs_shape"])
                 faults = read_faults(config.faults.severities(), layout, info["n_agents"], "lim.faults")
                 if faults is not None:

@@ -23,6 +23,7 @@ from limask.errors import LimaskError
 from limask.files import replace, write_json
 from limask.hosts.base import Host
 from limask.hosts.snapshot import Snapshot, random_state, set_random_state
+from limask.learning.replay import CompactReplay
 from limask.protocols import State
 from limask.resumable import FOLDER, RUN_FILE, forget, states
 from limask.version import __version__
@@ -236,23 +237,27 @@ def _logged(key: str, value: Any, t_env: int) -> tuple[int, str, float, bool]:
 def _episodes_of(buffer: Any) -> State:
     """The episodes of a replay buffer, without its padding, and where it stands."""
     n_episodes, tables = buffer.episodes_in_buffer, {}
+    place = {"index": buffer.buffer_index, "n_episodes": n_episodes}
+    constants = {key: values[:n_episodes].clone() for key, values in buffer.data.episode_data.items()}
+    if isinstance(buffer, CompactReplay):
+        return place | {"tables": buffer.kept(), "constants": constants}
     filled = buffer.data.transition_data["filled"][:n_episodes, :, 0] > 0
     for key, values in buffer.data.transition_data.items():
         tables[key] = values[:n_episodes][filled]
-    constants = {key: values[:n_episodes].clone() for key, values in buffer.data.episode_data.items()}
-    return {
-        "index": buffer.buffer_index, "n_episodes": n_episodes, "filled": filled, "tables": tables,
-        "constants": constants,
-    }  # fmt: skip
+    return place | {"filled": filled, "tables": tables, "constants": constants}
 
 
 def _put_episodes(buffer: Any, state: State) -> None:
-    n_episodes, filled = state["n_episodes"], state["filled"]
-    data = buffer.data.transition_data
-    if n_episodes > buffer.buffer_size or data.keys() != state["tables"].keys():
+    n_episodes, data = state["n_episodes"], buffer.data.transition_data
+    is_compact = isinstance(buffer, CompactReplay)
+    is_other = data.keys() != state["tables"].keys() or is_compact == ("filled" in state)
+    if n_episodes > buffer.buffer_size or is_other:
         raise LimaskError("the replay buffer is of another build than the one kept: give the run its options")
-    for key, values in state["tables"].items():
-        data[key][:n_episodes][filled.to(data[key].device)] = values.to(data[key].device)
+    if is_compact:
+        buffer.put_back(state["tables"])
+    for key, values in () if is_compact else state["tables"].items():
+        device = data[key].device
+        data[key][:n_episodes][state["filled"].to(device)] = values.to(device)
     for key, values in state["constants"].items():
         buffer.data.episode_data[key][:n_episodes] = values
     buffer.buffer_index, buffer.episodes_in_buffer = state["index"], n_episodes

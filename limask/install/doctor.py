@@ -203,13 +203,13 @@ def _start(root: Path | None) -> Iterator[Finding]:
 def _memory(env_info: dict[str, int]) -> Finding:
     config = yaml.safe_load((resources.config_dir() / "algs/qmix_lim.yaml").read_text(encoding="utf-8"))
     try:
-        line = memory.check_replay(env_info, config["buffer_size"], "cpu", config["batch_size"])
+        line = memory.check_replay(env_info, config["buffer_size"], "cpu", config["batch_size"], True)
     except LimaskError as error:
         return Finding("stop", f"qmix_lim on SMAX 3m: {error}")
     free = memory.free_memory()
     text = f"qmix_lim on SMAX 3m: {line}"
     if free is None:
         return Finding("ok", text)
-    needed = memory.replay_bytes(env_info, config["buffer_size"])
+    needed = memory.COMPACT * memory.replay_bytes(env_info, config["buffer_size"])
     level = "note" if needed > free else "ok"
     return Finding(level, f"{text}, {free / memory.GIB:.2f} GiB of memory are free")
