@@ -189,6 +189,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_output(speed, "bench", Path("bench"))
     speed.add_argument("--quick", action="store_true", help="only 2s3z, fewer turns: within three minutes")
     speed.set_defaults(command=dispatch.do_bench_speed)
+    text = "the host's replay buffer against limask's: time and memory, within two minutes"
+    replay = benchmarks.add_parser("replay", help=text, description=text, allow_abbrev=False)
+    _add_output(replay, "bench", Path("bench"))
+    replay.set_defaults(command=dispatch.do_bench_replay)
 
 
 def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -74,6 +74,13 @@ def do_bench_speed(options: argparse.Namespace) -> None:
     bench_speed(options.output, quick=options.quick, force=options.force)
 
 
+def do_bench_replay(options: argparse.Namespace) -> None:
+    """See ``bench_replay``."""
+    from limask.experiments.bench.run import bench_replay
+
+    bench_replay(options.output, force=options.force)
+
+
 def do_evaluate(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.evaluate import evaluate
 

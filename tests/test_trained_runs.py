@@ -137,12 +137,12 @@ def test_folders_are_named_by_runs_and_perturbation() -> None:
 # -- before anything is loaded -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["evaluate", "inspect", "watch", "bench speed"])
+@pytest.mark.parametrize("command", ["evaluate", "inspect", "watch", "bench speed", "bench replay"])
 def test_what_is_there_already_is_refused_before_torch_is_loaded(tmp_path: Path, command: str) -> None:
     leave(tmp_path / "run/sacred/1", saving("models/x"))
     save(tmp_path / "run/models/x", 1017)
     files = {"evaluate": "evaluate.csv", "inspect": "inspect.png", "watch": "battle_10000.gif"}
-    file = (files | {"bench speed": "speed.csv"})[command]
+    file = (files | {"bench speed": "speed.csv", "bench replay": "replay.csv"})[command]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / file).write_text("kept")
     arguments = [*command.split(), *(() if "bench" in command else ("run",)), "--output", "out"]

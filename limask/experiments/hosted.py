@@ -164,8 +164,11 @@ def runner(host: Host, name: str, args: SimpleNamespace, shape: Shape, mac: Mac)
     return built
 
 
-def replay_buffer(host: Host, shape: Shape, args: SimpleNamespace, n_episodes: int) -> Any:
-    """The host's replay buffer for ``n_episodes``."""
+def replay_buffer(
+    host: Host, shape: Shape, args: SimpleNamespace, n_episodes: int, is_compact: bool = False
+) -> Any:
+    """The host's replay buffer for ``n_episodes``, or limask's compact one."""
+    host.is_compact = is_compact
     buffer = host.module("components.episode_buffer").ReplayBuffer
     groups = {"agents": shape.n_agents}
     return buffer(

@@ -68,11 +68,24 @@ def unpacked(parts: Sequence[Packed], n_steps: int, shape: tuple[int, ...], dtyp
     for row, part in zip(bits, parts, strict=True):
         row[: len(part.bits)] = part.bits
     is_kept = np.unpackbits(bits, axis=2, count=n_numbers).view(bool)
-    kept = [np.broadcast_to(part.values, part.n_values) for part in parts if part.n_values]
     numbers = np.zeros(is_kept.shape, dtype=dtype)
-    if kept:
-        numbers[is_kept] = np.concatenate(kept)
+    if kept := [part for part in parts if part.n_values]:
+        numbers[is_kept] = _values(kept)
     return numbers.reshape(len(parts), n_steps, *shape)
+
+
+def _values(parts: Sequence[Packed]) -> np.ndarray:
+    """All numbers of episodes, of which each has some; one stands for all where they are alike."""
+    if all(len(part.values) == 1 for part in parts):
+        one_each = np.concatenate([part.values for part in parts])
+        if (one_each.view(f"u{one_each.itemsize}") == one_each[:1].view(f"u{one_each.itemsize}")).all():
+            return one_each[:1]
+    return np.concatenate(
+        [
+            part.values if len(part.values) == part.n_values else part.values.repeat(part.n_values)
+            for part in parts
+        ]
+    )
 
 
 class CompactReplay:

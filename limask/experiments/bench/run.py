@@ -1,4 +1,4 @@
-"""The command ``limask bench speed``: what can be refused is refused before torch and the host are loaded."""
+"""The commands ``limask bench …``: what can be refused is refused before torch and the host are loaded."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def bench_speed(output: Path, *, quick: bool, force: bool = False) -> None:
     from limask.experiments.bench.speed import speed
 
     speed(output, quick=quick)
+
+
+def bench_replay(output: Path, *, force: bool = False) -> None:
+    """See ``replay.replay``; the arguments, and what is refused, are those of ``bench_speed``."""
+    check_free(output, ("replay.csv",), force=force)
+    require(PYMARLZOOPLUS, "smax")
+    say("Loading pymarlzooplus and compiling battles: up to a minute until the first line …")
+    from limask.experiments.bench.replay import replay
+
+    replay(output)

@@ -224,7 +224,8 @@ class _Loop:
     def __init__(self, host: Host, arm: Arm, shape: Shape) -> None:
         self.arm = arm
         self.runner = hosted.runner(host, "vector", arm.args, shape, arm.mac)
-        self.buffer = hosted.replay_buffer(host, shape, arm.args, 2 * BATCH * UPDATES)
+        is_ours = hasattr(arm.args, "lim")
+        self.buffer = hosted.replay_buffer(host, shape, arm.args, 2 * BATCH * UPDATES, is_ours)
         # The host's learner takes one SGD step of one sample, limask's divides a larger one.
         self.n_samples = BATCH * UPDATES // arm.args.batch_size
         while not self.buffer.can_sample(BATCH * UPDATES):
