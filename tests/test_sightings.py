@@ -32,7 +32,11 @@ def test_sightings_by_hand() -> None:
     sightings = Sightings(SMALL)
     assert (sightings.size, sightings.own_size, sightings.width("enemy")) == (8, 1, 4)
     torch.testing.assert_close(sightings.sequence(obs, [1, 1, 1]), expected)
-    torch.testing.assert_close(sightings.sequence(obs, [1, 1, 1], torch.tensor([2, 0])), expected[[2, 0]])
+    (chosen,) = sightings.chosen(
+        obs, [1, 1, 1], {"enemy": torch.tensor([[0, 1], [0, 0], [1, 0]]) > 0}
+    ).values()
+    assert (chosen.rows.tolist(), chosen.slots.tolist()) == ([0, 2], [1, 0])
+    torch.testing.assert_close(chosen.sightings, torch.stack([expected[0, 4:], expected[2, :4]]))
     remembered = torch.zeros(1, 8)
     for row, now in zip(expected, obs, strict=True):
         remembered = sightings.after(now.unsqueeze(0), remembered)

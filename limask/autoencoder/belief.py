@@ -49,19 +49,13 @@ class Belief(TokenAutoencoder):
         """Inputs (R, D) and states (R, W) → states (R, W) one time step on."""
 
     @abstractmethod
-    def states_of(
-        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """States over whole episodes, as step by step.
+    def states_of(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """States (M · N, W) over whole episodes, as step by step: inputs (M · N, D) in the order of
+        ``Packing``, ``counts`` rows at each time step."""
 
-        Args:
-            inputs: (M · N, D) in the order of ``Packing``.
-            counts: rows at each time step.
-            rows: (R,) those that are wanted; None = all.
-
-        Returns:
-            (R, W).
-        """
+    @abstractmethod
+    def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
+        """What is inferred (R, P) in these states, of the ``rows`` (R,) that are wanted; None = all."""
 
     @classmethod
     def place(cls, use_inference: bool) -> Place:
@@ -79,9 +73,7 @@ class Belief(TokenAutoencoder):
         self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
     ) -> torch.Tensor:
         """See ``Autoencoder.infer_episodes``."""
-        states = self._sequence(inputs, counts, rows)
-        obs = inputs[..., : self.obs_size].flatten(0, 1)
-        return self.decoder.infer(states, obs if rows is None else obs.index_select(0, rows))
+        return self.inferred_of(*self._by_row(inputs, counts), rows)
 
     def believed(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
         """See ``Autoencoder.believed``."""
@@ -92,19 +84,16 @@ class Belief(TokenAutoencoder):
         self, view: torch.Tensor, counts: list[int], run_agent: RunAgent
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """See ``TokenAutoencoder.encode``: by networks of its own."""
-        return None, self._sequence(view, counts).unflatten(0, view.shape[:2])
+        return None, self.states_of(*self._by_row(view, counts)).unflatten(0, view.shape[:2])
 
     def loss(self, hidden: torch.Tensor, truth: Truth, *, updates_statistics: bool = True) -> Scored:
         """See ``TokenAutoencoder.loss``."""
         return self.decoder.loss(hidden, truth, updates_statistics=updates_statistics)
 
-    def _sequence(
-        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """``states_of`` inputs (M, N, D and whatever follows), of which ``counts`` are the episodes."""
+    def _by_row(self, inputs: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, list[int]]:
+        """Inputs (M, N, D and whatever follows) → (M · N, D), and episodes at each time step → rows."""
         n_agents = inputs.shape[1]
-        own = inputs[..., : self.input_size].flatten(0, 1)
-        return self.states_of(own, [count * n_agents for count in counts], rows)
+        return inputs[..., : self.input_size].flatten(0, 1), [count * n_agents for count in counts]
 
 
 class BeliefAutoencoder(Belief):
@@ -133,12 +122,16 @@ class BeliefAutoencoder(Belief):
         following: torch.Tensor = self.rnn(torch.relu_(self.fc1(inputs)), states)
         return following
 
-    def states_of(
-        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def states_of(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """See ``Belief.states_of``."""
-        states = packed_gru(self.rnn, torch.relu_(self.fc1(inputs)), counts)
-        return states if rows is None else states.index_select(0, rows)
+        return packed_gru(self.rnn, torch.relu_(self.fc1(inputs)), counts)
+
+    def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
+        """See ``Belief.inferred_of``."""
+        states, obs = self.states_of(inputs, counts), inputs[:, : self.obs_size]
+        if rows is not None:
+            states, obs = states.index_select(0, rows), obs.index_select(0, rows)
+        return self.decoder.infer(states, obs)
 
 
 class TokenDecoder(nn.Module, ABC):

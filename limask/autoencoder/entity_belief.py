@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from limask.autoencoder.belief import Belief, TokenDecoder
-from limask.autoencoder.sightings import Sightings
+from limask.autoencoder.sightings import Chosen, Sightings
 from limask.config import LimConfig
-from limask.layouts import Layout
+from limask.layouts import Layout, tokens
 from limask.networks.entity_trunk import EntityTrunk
 from limask.networks.gru import packed_gru
 from limask.networks.spec import AgentSpec
@@ -35,6 +35,8 @@ class EntityBeliefAutoencoder(Belief):
         layout: the observation's layout, with kinds of entities.
         width: W, of all layers.
     """
+
+    decoder: EntityBeliefDecoder
 
     def __init__(self, spec: AgentSpec, layout: Layout, width: int) -> None:
         super().__init__(spec, layout)
@@ -56,17 +58,28 @@ class EntityBeliefAutoencoder(Belief):
         remembered = self.sightings.after(obs, states[:, -self.sightings.size :])
         return torch.cat([context, self.sightings.own(obs), remembered], dim=1)
 
-    def states_of(
-        self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def states_of(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """See ``Belief.states_of``."""
-        x = torch.relu_(self.trunk(inputs).features)
-        context, obs = packed_gru(self.rnn, x, counts), inputs[:, : self.obs_size]
-        remembered = self.sightings.sequence(obs, counts, rows)
-        own = self.sightings.own(obs)
-        if rows is not None:
-            context, own = context.index_select(0, rows), own.index_select(0, rows)
-        return torch.cat([context, own, remembered], dim=1)
+        remembered = self.sightings.sequence(inputs[:, : self.obs_size], counts)
+        return torch.cat([self._agents(inputs, counts), remembered], dim=1)
+
+    def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
+        """See ``Belief.inferred_of``; no more is decoded than what is out of sight."""
+        obs, layout = inputs[:, : self.obs_size], self.decoder.layout
+        parts = tokens.is_out_of_sight(obs, layout).split([group.count for group in layout.groups], dim=1)
+        is_wanted = {group.kind: part for group, part in zip(layout.groups, parts, strict=True)}
+        chosen = self.sightings.chosen(obs, counts, is_wanted)
+        inferred = self.decoder.infer_chosen(self._agents(inputs, counts), chosen)
+        return inferred if rows is None else inferred.index_select(0, rows)
+
+    def _agents(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """What of the states is not of sightings: (S, W + E)."""
+        obs = inputs[:, : self.obs_size]
+        shown = tokens.is_shown(obs).nonzero().squeeze(1)
+        features = self.trunk.encode(self.trunk.gather(inputs, None, shown)).features
+        return torch.cat(
+            [packed_gru(self.rnn, torch.relu_(features), counts), self.sightings.own(obs)], dim=1
+        )
 
 
 class EntityBeliefDecoder(TokenDecoder):
@@ -96,6 +109,20 @@ class EntityBeliefDecoder(TokenDecoder):
             for name, count in slots.items()
             if count != len(weights[name])
         }
+
+    def infer_chosen(self, agents: torch.Tensor, chosen: Mapping[str, Chosen]) -> torch.Tensor:
+        """What is inferred (R, P) of those that are chosen, and zeros; states ``agents`` (R, W + E)."""
+        base, inferred = self.from_agent(agents), []
+        for group in self.groups:
+            rows, slots, sightings = chosen[group.kind]
+            between = cast(nn.Linear, self.from_sighting[group.kind])(sightings)
+            between += base.index_select(0, rows)
+            between += self.slots[group.kind].index_select(0, slots)
+            features = self.to_features[group.kind](torch.relu_(between))
+            whole = agents.new_zeros(len(agents) * group.count, group.width)
+            whole.index_copy_(0, rows * group.count + slots, features)
+            inferred.append(whole.view(len(agents), -1))
+        return torch.cat(inferred, dim=1)
 
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """See ``TokenDecoder._decode``."""

@@ -1,10 +1,14 @@
 """What an agent remembers of each entity: its last sighting.
 
 Axes: R rows (agents fastest), S rows of all time steps in the order of ``Packing``, K tokens (of a kind),
-D features of a token, O features of an observation, E of the agent itself, G of all sightings.
+D features of a token, O features of an observation, E of the agent itself, G of all sightings, C sightings
+chosen.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -12,6 +16,14 @@ from limask.layouts import Layout, tokens
 
 #: What is left of a sighting's freshness after each time step: about 30 steps are told apart.
 FADING = 0.9
+
+
+class Chosen(NamedTuple):
+    """Some sightings of a kind: of ``rows`` (C,) and ``slots`` (C,), the ``sightings`` (C, D + E + 1)."""
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+    sightings: torch.Tensor
 
 
 class Sightings:
@@ -62,37 +74,35 @@ class Sightings:
             part[..., -1] = FADING
         return torch.where(is_new, self._now(obs), remembered * fading)
 
-    def sequence(
-        self, obs: torch.Tensor, counts: list[int], rows: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """The same over whole episodes.
+    def sequence(self, obs: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """The same over whole episodes: observations (S, O), ``counts`` rows at each time step, not
+        increasing → sightings (S, G)."""
+        is_wanted = {
+            group.kind: torch.ones(len(obs), group.count, dtype=torch.bool, device=obs.device)
+            for group in self.groups
+        }
+        of_kind = self.chosen(obs, counts, is_wanted)
+        return torch.cat([part.sightings.view(len(obs), -1) for part in of_kind.values()], dim=1)
 
-        Args:
-            obs: (S, O).
-            counts: rows at each time step, not increasing.
-            rows: (R,) those that are wanted; None = all.
-
-        Returns:
-            (R, G).
-        """
+    def chosen(
+        self, obs: torch.Tensor, counts: list[int], is_wanted: Mapping[str, torch.Tensor]
+    ) -> dict[str, Chosen]:
+        """Those of each kind that are wanted (S, K) bool, of observations (S, O) in the order of ``Packing``,
+        ``counts`` rows at each time step."""
         parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._seen(obs)
         last, fresh = _last_seen(torch.cat(list(is_seen.values()), dim=1), counts)
-        if rows is not None:
-            last, fresh = last.index_select(0, rows), fresh.index_select(0, rows)
-        sightings, first = [], 0
+        found, first = {}, 0
         for group in self.groups:
-            of = slice(first, first + group.count)
-            where = last[:, of]
-            # Row and token as one index: a gather of rows by two takes several times as long.
-            slots = torch.arange(group.count, device=obs.device)
-            index = (where * group.count + slots).flatten()
-            shown = parts[group.kind].reshape(-1, group.width).index_select(0, index)
-            then = own.index_select(0, where.flatten())
-            ever = (fresh[:, of] > 0).unsqueeze(2)
-            both = torch.cat([shown, then], dim=1).view(*where.shape, -1) * ever
-            sightings.append(torch.cat([both, fresh[:, of].unsqueeze(2)], dim=2).flatten(1))
+            rows, slots = is_wanted[group.kind].nonzero(as_tuple=True)
+            # Row and slot as one index: a gather by two takes several times as long.
+            index = rows * last.shape[1] + (slots + first)
+            where, how_fresh = last.view(-1).index_select(0, index), fresh.view(-1).index_select(0, index)
+            shown = parts[group.kind].reshape(-1, group.width).index_select(0, where * group.count + slots)
+            both = torch.cat([shown, own.index_select(0, where)], dim=1)
+            both *= (how_fresh > 0).unsqueeze(1)
+            found[group.kind] = Chosen(rows, slots, torch.cat([both, how_fresh.unsqueeze(1)], dim=1))
             first += group.count
-        return torch.cat(sightings, dim=1)
+        return found
 
     def _seen(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
         """Which tokens of each kind (R, K) bool the observations (R, O) show."""
