@@ -18,7 +18,7 @@ def make_buffer(host: Host, args: Any, n_episodes: int, is_compact: bool) -> Any
     one_hot = host.module("components.transforms").OneHot(out_dim=args.n_actions)
     kind = host.module("components.episode_buffer").ReplayBuffer
     between = [args] if "args" in inspect.signature(kind.__init__).parameters else []
-    host.is_compact = is_compact
+    CompactReplay.is_wanted = is_compact
     buffer = kind(
         host_parts.make_scheme(args, host_parts.OBS_SIZE),
         {"agents": args.n_agents},
@@ -55,7 +55,7 @@ def check(host: Host) -> None:
     taken again, with the same draws."""
     args = host_parts.make_args(host, "qmix_fc")
     buffers = [make_buffer(host, args, 20, is_compact) for is_compact in (True, False)]
-    host.is_compact = False
+    CompactReplay.is_wanted = False
     for seed in range(8):
         batch = host_parts.make_batch(host, args, n_episodes=5 + seed % 2, seed=seed)
         batch["obs"][0, 0, 0, :2] = torch.tensor([-0.0, torch.inf])

@@ -14,7 +14,7 @@ import torch
 from limask.errors import LimaskError
 from limask.hosts.base import Host
 from limask.learning import replay
-from limask.learning.replay import packed, unpacked
+from limask.learning.replay import CompactReplay, packed, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,17 @@ def test_the_hosts_contents_are_sampled(host: Host) -> None:
 def filled(host: Host, n_episodes: int) -> Any:
     args = host_parts.make_args(host, "qmix_fc")
     buffer = replay_parts.make_buffer(host, args, n_episodes, True)
-    host.is_compact = False
+    CompactReplay.is_wanted = False
     buffer.insert_episode_batch(host_parts.make_batch(host, args, n_episodes - 2))
     return buffer
+
+
+def test_an_empty_buffer_is_kept_too(host: Host) -> None:
+    buffer = replay_parts.make_buffer(host, host_parts.make_args(host, "qmix_fc"), 4, True)
+    CompactReplay.is_wanted = False
+    buffer.put_back(buffer.kept())
+    assert buffer.n_bytes == 0
+    assert not buffer["filled"].any()
 
 
 def test_what_is_kept_can_be_put_back(host: Host) -> None:

@@ -21,6 +21,7 @@ from limask.hosts.pymarlzooplus import PymarlzooplusHost
 from limask.hosts.registry import host_of, import_maskers
 from limask.install import recognised
 from limask.install.families import PYMARLZOOPLUS
+from limask.learning.replay import CompactReplay
 from limask.protocols import Mac, State
 from limask.requirements import require
 
@@ -168,7 +169,7 @@ def replay_buffer(
     host: Host, shape: Shape, args: SimpleNamespace, n_episodes: int, is_compact: bool = False
 ) -> Any:
     """The host's replay buffer for ``n_episodes``, or limask's compact one."""
-    host.is_compact = is_compact
+    CompactReplay.is_wanted = is_compact
     buffer = host.module("components.episode_buffer").ReplayBuffer
     groups = {"agents": shape.n_agents}
     return buffer(

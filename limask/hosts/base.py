@@ -55,8 +55,6 @@ class Host(ABC):
     has_individual_rewards: bool = True
     #: The learner of limask's that the host has built last.
     learner: Checkpoints | None = None
-    #: Whether the replay buffer that is built next is a ``CompactReplay``.
-    is_compact: bool = False
 
     def module(self, name: str) -> Any:
         """Import one of the host's modules."""
@@ -175,12 +173,12 @@ class Host(ABC):
     def _offer_compact_replay(self) -> None:
         """Have the host's run loop build a ``CompactReplay`` where the run is to have one."""
         module = self.module("components.episode_buffer")
-        host, own = self, module.ReplayBuffer
+        own = module.ReplayBuffer
         compact = self._join("CompactReplay", CompactReplay, own)
         compact.batch = module.EpisodeBatch  # type: ignore[attr-defined]
 
         def new(kind: type, *args: Any, **options: Any) -> Any:
-            return object.__new__(compact if kind is own and host.is_compact else kind)
+            return object.__new__(compact if kind is own and CompactReplay.is_wanted else kind)
 
         own.__new__ = new
 
@@ -200,7 +198,7 @@ class Host(ABC):
 
         @functools.wraps(runner)
         def build(args: Args, logger: Logger) -> Any:
-            self.is_compact = False
+            CompactReplay.is_wanted = False
             if not hasattr(args, "lim"):
                 return runner(args=args, logger=logger)
             config = options.read_options(args.lim)
@@ -216,8 +214,8 @@ class Host(ABC):
             try:
                 # What is replaced with every batch is not worth it.
                 is_large = args.buffer_size > args.batch_size
-                self.is_compact = config.compact_replay and is_large and str(device) == "cpu"
-                line = check_replay(info, args.buffer_size, device, args.batch_size, self.is_compact)
+                CompactReplay.is_wanted = config.compact_replay and is_large and str(device) == "cpu"
+                line = check_replay(info, args.buffer_size, device, args.batch_size, CompactReplay.is_wanted)
                 layout = options.resolve(config, args.env, env_args, info["obs_shape"])
                 faults = read_faults(config.faults.severities(), layout, info["n_agents"], "lim.faults")
                 if faults is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -104,6 +104,8 @@ class CompactReplay:
 
     #: The host's own, of which samples are made.
     batch: type
+    #: Whether the buffer that the host builds next is to be one.
+    is_wanted: ClassVar[bool] = False
 
     def _setup_data(
         self, scheme: Any, groups: Any, batch_size: int, max_seq_length: int, preprocess: Any
@@ -177,7 +179,7 @@ class CompactReplay:
             sizes = [
                 (*part.bits.shape, part.values.dtype.str, len(part.values), part.n_values) for part in parts
             ]
-            tables[key] = (sizes, torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            tables[key] = (sizes, torch.from_numpy(np.frombuffer(content, np.uint8).copy()))
         return tables
 
     def put_back(self, tables: Mapping[str, Any]) -> None:
