@@ -87,6 +87,7 @@ def raw_session() -> dict[str, Any]:
         found["next_battle"] = [len(reborn), bool({u.tag for u in reborn} & set(tags))]
         controller.step(5)
         controller.restart()
+        found["replay"] = controller.save_replay().decode()
         found["loop_after_restart"] = controller.observe().observation.game_loop
     return found
 

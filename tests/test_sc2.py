@@ -168,6 +168,7 @@ def test_pysc2_plays_against_the_stand_in(installation: Path) -> None:
     assert found["all_killed"] == 0
     assert found["next_battle"] == [6, False], "six new units with new tags"
     assert found["loop_after_restart"] == 0
+    assert found["replay"] == "0 loops of 3m.SC2Map"
     assert len(launched(installation)) == 1
 
 
@@ -284,6 +285,21 @@ def test_epymarl_trains_on_sc2(installation: Path, checkout: Path, algorithm: st
     assert status == 0, output[-4000:]
     check_trained(checkout, algorithm, 2000)
     assert len(launched(installation)) == ALGORITHMS[algorithm][0]
+
+
+@NEEDS_EPYMARL
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_replay_is_saved_of_trained_agents(installation: Path, checkout: Path, algorithm: str) -> None:
+    """As EPyMARL has it: evaluate a checkpoint, and save the last battle of its first environment."""
+    status, output = train(installation, checkout, algorithm, "t_max=300", "save_model=True")
+    assert status == 0, output[-4000:]
+    assert not list(installation.rglob("*.SC2Replay"))
+    (models,) = (checkout / "results/models").iterdir()
+    options = [f"checkpoint_path={models}", "evaluate=True", "save_replay=True"]
+    status, output = train(installation, checkout, algorithm, *options)
+    assert status == 0, output[-4000:]
+    (replay,) = installation.rglob("*.SC2Replay")
+    assert replay.read_bytes().endswith(b" loops of 3m.SC2Map")
 
 
 @NEEDS_EPYMARL

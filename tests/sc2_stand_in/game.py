@@ -124,6 +124,9 @@ class Game:
                 raise RequestError("the stand-in has no debug command but kill_unit")
             self.battle.kill(command.kill_unit.tag)
 
+    def _save_replay(self, request: Any, response: Any) -> None:
+        response.data = f"{self.battle.loop} loops of {_MAP}".encode()
+
     def _observation(self, request: Any, response: Any) -> None:
         observation = response.observation
         observation.game_loop = self.battle.loop
