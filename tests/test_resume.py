@@ -30,8 +30,8 @@ from limask.hosts import resume
 from limask.resumable import FOLDER, RUN_FILE, read_start, states
 
 OPTIONS = [
-    "--config=qmix_lim", "--env-config=smax", "with", "env_args.map_name=3m", "t_max=900", "batch_size=16",
-    "test_interval=400", "test_nepisode=8", "lim.autoencoder.warmup=500", "lim.masker.replay=0.5",
+    "--config=qmix_lim", "--env-config=smax", "with", "env_args.map_name=3m", "t_max=650", "batch_size=16",
+    "test_interval=200", "test_nepisode=8", "lim.autoencoder.warmup=350", "lim.masker.replay=0.5",
     *(f"{name}_interval=1" for name in ("log", "runner_log", "learner_log")),
 ]  # fmt: skip
 

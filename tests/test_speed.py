@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from limask.cli import main
-from limask.experiments.bench import speed, speed_plots, timing
+from limask.experiments.bench import replay, speed, speed_plots, timing
 
 
 def test_contestants_run_in_turns_on_the_same_data_after_the_warm_up() -> None:
@@ -62,7 +64,19 @@ def test_a_small_run_times_every_kind_of_case(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what one program has held at most")
 def test_memory_of_an_update_is_what_it_adds_to_a_fresh_program() -> None:
-    parity, lim = speed._memory(speed.Effort(1, ("3m",), True))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        added = fresh.submit(speed._peak_of_update, "qmix_fc", speed.PARITY, "3m").result()
     # 3m, 32 episodes of 102 states, 3 agents: the gates of 192 numbers alone are 7 MiB.
-    assert 7 < parity.limask_ms < lim.limask_ms < 500
-    assert parity.ratio == pytest.approx(parity.host_ms / parity.limask_ms)
+    assert 7 < added < 500
+
+
+def test_both_replay_buffers_are_timed_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MAPS", ("3m",)), ("RUNS", 5), ("TURNS", 1)):
+        monkeypatch.setattr(replay, name, value)
+    assert main(["bench", "replay", "--output", str(tmp_path)]) == 0
+    with (tmp_path / "replay.csv").open() as file:
+        inserted, sampled, memory = csv.DictReader(file)
+    assert float(inserted["limask_ms"]) > 0 < float(sampled["limask_ms"])
+    # 40 of 160 episodes, of which the host's take 22 MiB; at most a quarter of it is left.
+    assert float(memory["host_ms"]) == pytest.approx(22.05 / 4, abs=0.01)
+    assert 0.1 < float(memory["limask_ms"]) < 22.05 / 16
