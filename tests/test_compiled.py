@@ -39,7 +39,7 @@ def test_the_compiled_step_has_the_numbers_of_the_step(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With healers, allies, enemies and inferences; after the weights have changed; for other sizes too."""
-    agent = with_weights(make_agent(MMM, autoencoder="belief"))
+    agent = with_weights(make_agent(MMM, autoencoder="entity_belief"))
     step = agent.compiled = CompiledStep(agent)
     inputs = random_inputs(agent, 6, agent.spec.n_agents).flatten(0, 1)
     start = agent.init_hidden().unsqueeze(0).expand(6, agent.spec.n_agents, -1)
