@@ -115,10 +115,8 @@ class EntityBeliefDecoder(TokenDecoder):
         base, inferred = self.from_agent(agents), []
         for group in self.groups:
             rows, slots, sightings = chosen[group.kind]
-            between = cast(nn.Linear, self.from_sighting[group.kind])(sightings)
-            between += base.index_select(0, rows)
-            between += self.slots[group.kind].index_select(0, slots)
-            features = self.to_features[group.kind](torch.relu_(between))
+            of_slots = self.slots[group.kind].index_select(0, slots)
+            features = self._features(group.kind, sightings, base.index_select(0, rows), of_slots)
             whole = agents.new_zeros(len(agents) * group.count, group.width)
             whole.index_copy_(0, rows * group.count + slots, features)
             inferred.append(whole.view(len(agents), -1))
@@ -126,10 +124,19 @@ class EntityBeliefDecoder(TokenDecoder):
 
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """See ``TokenDecoder._decode``."""
-        n_agent = self.width + self.sightings.own_size
-        base = self.from_agent(hidden[:, :n_agent]).unsqueeze(1)
-        decoded = []
-        for kind, sighting in self.sightings.split(hidden[:, n_agent:]).items():
-            between = cast(nn.Linear, self.from_sighting[kind])(sighting) + base + self.slots[kind]
-            decoded.append(self.to_features[kind](torch.relu_(between)).flatten(1))
+        agents, remembered = hidden.split([hidden.shape[1] - self.sightings.size, self.sightings.size], dim=1)
+        base = self.from_agent(agents).unsqueeze(1)
+        decoded = [
+            self._features(kind, sightings, base, self.slots[kind]).flatten(1)
+            for kind, sightings in self.sightings.split(remembered).items()
+        ]
         return torch.cat(decoded, dim=1)
+
+    def _features(
+        self, kind: str, sightings: torch.Tensor, base: torch.Tensor, slots: torch.Tensor
+    ) -> torch.Tensor:
+        """Sightings (..., D + E + 1), what comes of their agents (..., W) and their slots' vectors (..., W) →
+        standardised features (..., D)."""
+        between = cast(nn.Linear, self.from_sighting[kind])(sightings) + base + slots
+        features: torch.Tensor = self.to_features[kind](torch.relu_(between))
+        return features
