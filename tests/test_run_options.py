@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout_parts import NAMED
 
 from limask.config.nested import flat, merged, nested
 from limask.errors import LimaskError
+from limask.hosts import run
 from limask.hosts.options import checked_arguments, configs_of, find_config, read_config, read_value
 from limask.hosts.pymarlzooplus import PymarlzooplusHost
+from limask.hosts.registry import host_of
 from limask.hosts.run import run_host
+from limask.install import recognised
 
 CONFIGS = ["--config=qmix_lim", "--env-config=smax", "with"]
 
@@ -84,6 +88,17 @@ def test_results_cannot_go_into_a_file(tmp_path: Path) -> None:
     with pytest.raises(LimaskError, match=r"--results=.*file is a file: expected a folder"):
         run_host("pymarlzooplus", [*CONFIGS, "t_max=1000"], tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("where", ["pymarlzooplus", *map(str, NAMED)])
+def test_every_config_of_the_hosts_own_is_let_through(where: str) -> None:
+    configs = configs_of(where, where)
+    host = PymarlzooplusHost() if where == "pymarlzooplus" else host_of(recognised(Path(where)))
+    env = ["--env-config=sc2"] if (configs / "envs/sc2.yaml").exists() else ["--env-config=gymma"]
+    names = [path.stem for path in (configs / "algs").glob("*.yaml")]
+    assert "qmix" in names
+    for name in names:
+        run._checked([f"--config={name}", *env], host, configs)
 
 
 def checked(*options: str) -> list[str]:

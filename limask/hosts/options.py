@@ -219,7 +219,9 @@ def _check_registered(options: Block, configs: Path) -> None:
             text = (configs.parent / file).read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        known = {*re.findall(r"REGISTRY\[[\"'](\w+)[\"']\]", text), *ours}
+        # As `REGISTRY["name"] = …`, or as one dictionary of all.
+        found = re.findall(r"REGISTRY\[[\"'](\w+)[\"']\]|[\"'](\w+)[\"']\s*:", text)
+        known = {*(name or entry for name, entry in found), *ours}
         known |= {f"lim_{name}" for name in known if option == "learner"}
         if isinstance(value, str) and value not in known and (hint := nearest(value, known)):
             raise LimaskError(f"{option}={value!r} is none of this host's{hint}")
