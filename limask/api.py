@@ -25,7 +25,7 @@ from limask.experiments.evaluation.battles import Battles
 from limask.experiments.evaluation.episode import believe, load_learner
 from limask.experiments.evaluation.evaluate_output import Row
 from limask.experiments.evaluation.look import hides_tokens
-from limask.experiments.evaluation.runs import TrainedRun, common_host, read_run
+from limask.experiments.evaluation.runs import TrainedRun, common_host, extras_of, read_run
 from limask.experiments.evaluation.trained import Frozen, freeze
 from limask.experiments.hosted import Shape
 from limask.experiments.launch.jobs import Job, last_line, run_jobs
@@ -68,7 +68,7 @@ def load(run: str | Path, *, host: str | None = None) -> Team:
     """
     trained = read_run(Path(run))
     where = common_host([trained], host)
-    require_host(where, "smax")
+    require_host(where, *extras_of([trained]))
     loaded = hosted.load_host(where)
     frozen = freeze(loaded, trained, None, batch_size_run=1, test_nepisode=1, env_args={"seed": 0})
     if hides_tokens(trained):
@@ -173,14 +173,15 @@ class Team:
         """Let the team fight, as ``limask evaluate`` does; battles that were begun here stay as they are.
 
         Args:
-            env: a SMAX map; None = the one that the team was trained on.
+            env: another map of its environment; None = the one that the team was trained on.
             perturb: what goes wrong, a kind of ``docs/evaluation.md``; None = nothing.
             severity: how strong; with ``perturb`` alone.
             episodes: battles.
-            seed: battle e is seeded by ``seed + e``.
+            seed: battle e on SMAX is seeded by ``seed + e``, another environment by ``seed``.
 
         Returns:
-            Win rate with its 95 % interval, mean return with its standard error, and what they are of.
+            Win rate with its 95 % interval (NaN where the environment knows no wins), mean return with its
+            standard error, and what they are of.
 
         Raises:
             LimaskError: an argument is out of range, or the team cannot act on that map.

@@ -107,7 +107,7 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "let trained agents fight under perturbations, or on another SMAX map"
+    text = "let trained agents act under perturbations, or on another map"
     evaluate = commands.add_parser("evaluate", help=text, description=text, allow_abbrev=False)
     evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=_TRAINED)
     evaluate.add_argument(
@@ -116,10 +116,10 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     units = "; ".join(f"{name}: {unit}" for name, unit in UNITS.items())
     text = f"how strong, 0 is nothing ({units})"
     evaluate.add_argument("--severity", type=float, nargs="+", default=[], help=text)
-    text = "battles of each run at each severity (default: 128)"
+    text = "episodes of each run at each severity (default: 128)"
     evaluate.add_argument("--episodes", type=int, default=128, help=text)
-    evaluate.add_argument("--map", help="SMAX map to fight on (default: the one that the run was trained on)")
-    text = "seed of the battles and of what goes wrong in them (default: 10000)"
+    evaluate.add_argument("--map", help="map to act on (default: the one that the run was trained on)")
+    text = "seed of the episodes and of what goes wrong in them (default: 10000)"
     evaluate.add_argument("--seed", type=int, default=10_000, help=text)
     _add_host_and_output(evaluate, "evaluation/RUNS_PERTURBATION")
     evaluate.set_defaults(command=dispatch.do_evaluate)

@@ -388,9 +388,7 @@ def test_bad_options(
     assert main(["evaluate", str(runs["entity"]), *options.split(), "--output", str(output)]) == 2
     *loading, told = capsys.readouterr().err.splitlines()
     assert told.startswith("limask: error: ") and words in told
-    assert not loading or loading == [
-        "Loading pymarlzooplus and compiling the battles: up to half a minute …"
-    ]
+    assert not loading or loading == ["Loading pymarlzooplus and its environments: up to half a minute …"]
     assert not output.exists()
 
 

@@ -240,7 +240,7 @@ def test_bad_blocks(block: object, words: str) -> None:
 @pytest.mark.parametrize(("name", "severity"), [("nearest", 1), ("sight", 0.5)])
 def test_kinds_that_a_layout_cannot_serve(name: str, severity: float) -> None:
     flat: Layout = flat_layout(12, 3)
-    with pytest.raises(LimaskError, match="layout 'flat' does not say where its tokens place units"):
+    with pytest.raises(LimaskError, match="layout 'flat' does not say how far away a token's unit is"):
         read_faults({name: severity}, flat, 2, "lim.faults.collect")
 
 

@@ -212,7 +212,7 @@ def test_runs_that_cannot_be_inspected(
     fails(copy, "has no autoencoder.th")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"env": "gymma"}))
-    fails(copy, "was trained on env=gymma: expected a run on env=smax")
+    fails(copy, "env=gymma with env_args map_name='3m'")
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "models/1000/agent.th").unlink()
     fails(copy, "has no checkpoint")

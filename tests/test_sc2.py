@@ -14,6 +14,7 @@ alone: the programs run with PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python.
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import math
@@ -66,11 +67,15 @@ def installation(tmp_path: Path) -> Path:
 
 def start(installation: Path, folder: Path, *arguments: str, **pipes: Any) -> subprocess.Popen[str]:
     """Start a program of ``sc2_programs`` with the stand-in as its StarCraft II."""
+    return start_module(installation, folder, "sc2_programs", *arguments, **pipes)
+
+
+def start_module(installation: Path, folder: Path, *arguments: str, **pipes: Any) -> subprocess.Popen[str]:
+    """The same of any module, the first of the ``arguments``."""
     path = os.pathsep.join((str(TESTS), str(TESTS.parent)))
     env = os.environ | {"SC2PATH": str(installation), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     env["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
-    command = [sys.executable, "-m", "sc2_programs", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=env, text=True, **pipes)
+    return subprocess.Popen([sys.executable, "-m", *arguments], cwd=folder, env=env, text=True, **pipes)
 
 
 def findings(installation: Path, *arguments: str) -> dict[str, Any]:
@@ -300,6 +305,35 @@ def test_a_replay_is_saved_of_trained_agents(installation: Path, checkout: Path,
     assert status == 0, output[-4000:]
     (replay,) = installation.rglob("*.SC2Replay")
     assert replay.read_bytes().endswith(b" loops of 3m.SC2Map")
+
+
+@NEEDS_EPYMARL
+def test_trained_agents_are_evaluated(installation: Path, checkout: Path, tmp_path: Path) -> None:
+    status, output = train(installation, checkout, "qmix_lim", "t_max=300", "save_model=True")
+    assert status == 0, output[-4000:]
+    arguments = [
+        "--perturb",
+        "dropout",
+        "--severity",
+        "0",
+        "1",
+        "--episodes",
+        "2",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start_module(installation, tmp_path, "limask", "evaluate", str(checkout), *arguments, **pipes)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err[-4000:]
+    assert are_gone(installation), "a process of the game was left running"
+    rows = list(csv.DictReader((tmp_path / "out/evaluate.csv").read_text().splitlines()))
+    assert [(row["map"], row["severity"], row["episodes"]) for row in rows] == [
+        ("3m", "0", "2"),
+        ("3m", "1", "2"),
+    ]
+    assert all(0 <= float(row["win_rate"]) <= 1 for row in rows)
+    assert rows[0]["return"] != rows[1]["return"], "agents that see nobody fight otherwise"
 
 
 @NEEDS_EPYMARL

@@ -14,8 +14,10 @@ import yaml
 
 from limask import compat, resources
 from limask.config.nested import merged
+from limask.envs import VECTOR_REGISTRY
 from limask.envs.smax import SmaxVector, env_info
 from limask.errors import LimaskError
+from limask.experiments.storage.sacred_files import task_of
 from limask.hosts.base import Host
 from limask.hosts.pymarlzooplus import PymarlzooplusHost
 from limask.hosts.registry import host_of, import_maskers
@@ -70,8 +72,10 @@ def load_host(where: str = PYMARLZOOPLUS) -> Host:
         LimaskError: a package is missing, there is no such checkout, or this process holds another.
     """
     torch.set_num_threads(1)
-    # Of a host's own code, each time it slices a batch.
-    warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)
+    # Of a host's own code, each time it slices a batch or writes into one.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(.*\.)?components\.")
+    # Of environments that hosts register twice, and of rewards by agent.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"gymnasium\.")
     if where == PYMARLZOOPLUS:
         require(PYMARLZOOPLUS)
         host: Host = PymarlzooplusHost()
@@ -117,6 +121,43 @@ def smax_shape(map_name: str) -> Shape:
     )  # fmt: skip
 
 
+def environment(host: Host, args: SimpleNamespace) -> Any:
+    """One environment of a run's in the host's runner ``episode``, which is not set up yet.
+
+    Raises:
+        LimaskError: it cannot be built.
+    """
+    one = SimpleNamespace(**(vars(args) | {"batch_size_run": 1}))
+    try:
+        return host.module("runners").REGISTRY["episode"](args=one, logger=SilentLogger())
+    except LimaskError:
+        raise
+    except Exception as error:  # hosts and games raise what they like
+        given = ", ".join(f"{key}={value!r}" for key, value in args.env_args.items() if key != "seed")
+        raise LimaskError(
+            f"env={args.env} with env_args {given} cannot be built ({type(error).__name__}: {error}): "
+            "install what the environment needs, or choose a task that it has"
+        ) from error
+
+
+def shape_of(host: Host, args: SimpleNamespace) -> Shape:
+    """Sizes of the task of a run's options, which may lack all that follows from it.
+
+    Raises:
+        LimaskError: there is no such task, or a package is missing.
+    """
+    name = task_of(vars(args))
+    if args.env in VECTOR_REGISTRY:
+        return smax_shape(name)
+    runner = environment(host, args)
+    info = runner.get_env_info()
+    runner.close_env()
+    return Shape(
+        name, info["n_agents"], info["n_actions"], info["obs_shape"], info["state_shape"],
+        info["episode_limit"], args.env, args.env_args,
+    )  # fmt: skip
+
+
 def arguments(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> SimpleNamespace:
     """The host's arguments for one of its algorithms or of limask's, after the environment has been built."""
     folder = host.config_folder()
@@ -129,14 +170,14 @@ def arguments(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> Sim
     return SimpleNamespace(**merged(args, where | fixed | sizes | overrides))
 
 
-def scheme(shape: Shape) -> State:
-    """The replay buffer's scheme, as the hosts' run loop writes it."""
+def scheme(shape: Shape, n_rewards: int = 1) -> State:
+    """The replay buffer's scheme, as the hosts' run loop writes it; EPyMARL may reward each agent."""
     return {
         "state": {"vshape": shape.state_size},
         "obs": {"vshape": shape.obs_size, "group": "agents"},
         "actions": {"vshape": (1,), "group": "agents", "dtype": torch.long},
         "avail_actions": {"vshape": (shape.n_actions,), "group": "agents", "dtype": torch.int},
-        "reward": {"vshape": (1,)},
+        "reward": {"vshape": (n_rewards,)},
         "terminated": {"vshape": (1,), "dtype": torch.uint8},
     }
 
@@ -160,8 +201,12 @@ def arm(host: Host, args: SimpleNamespace, shape: Shape) -> Arm:
 def runner(host: Host, name: str, args: SimpleNamespace, shape: Shape, mac: Mac) -> Any:
     """Build one of the host's runners, ready to run episodes with ``mac``."""
     built = host.module("runners").REGISTRY[name](args=args, logger=SilentLogger())
-    groups = {"agents": shape.n_agents}
-    host.set_up(built, scheme=scheme(shape), groups=groups, preprocess=preprocess(host, shape), mac=mac)
+    groups, n_rewards = {"agents": shape.n_agents}, 1
+    if not getattr(args, "common_reward", True):
+        n_rewards = shape.n_agents
+    host.set_up(
+        built, scheme=scheme(shape, n_rewards), groups=groups, preprocess=preprocess(host, shape), mac=mac
+    )
     return built
 
 

@@ -186,9 +186,10 @@ class Stale(Fault):
 
 
 class Noise(Fault):
-    """Gaussian noise of standard deviation σ on every feature of what is shown, clipped to [-1, 1]."""
+    """Gaussian noise of standard deviation σ on every feature of what is shown, clipped to the range of the
+    observations where the layout tells it."""
 
-    unit = "a standard deviation of 0 or more (observations are in [-1, 1])"
+    unit = "a standard deviation of 0 or more, in the observations' own unit"
 
     def allows(self, severity: float) -> bool:
         """See ``Fault.allows``."""
@@ -202,7 +203,8 @@ class Noise(Fault):
         """See ``Fault.observe``: what is not shown stays as it is."""
         noise = self.at(draws.numbers, obs, first) * draws.severity.view(-1, 1, 1, 1)
         shown = tokens.features_of(tokens.visibility(obs, self.layout), self.layout, obs.dtype)
-        return torch.where(shown > 0, (obs + noise.to(obs.dtype)).clamp(-1.0, 1.0), obs)
+        limit = self.layout.limit
+        return torch.where(shown > 0, (obs + noise.to(obs.dtype)).clamp(-limit, limit), obs)
 
 
 class Flipped(Fault):
@@ -226,14 +228,20 @@ class Flipped(Fault):
 
 def distances(seen: torch.Tensor, layout: Layout, kind: str) -> torch.Tensor:
     """Distances (..., K) of tokens of a kind (..., K, D) from who sees them, in sight ranges."""
-    group, frame = layout.group(kind), layout.frame
-    assert group is not None and frame is not None  # _check_places
-    x, y = (seen[..., group.features.index(name)] for name in frame.place)
+    group = layout.group(kind)
+    assert group is not None  # _check_places
+    x, y = (seen[..., group.features.index(name)] for name in _place(layout))
     return torch.hypot(x, y)
 
 
+def _place(layout: Layout) -> tuple[str, str]:
+    """Features with a unit's position relative to who sees it, in sight ranges."""
+    return ("relative_x", "relative_y") if layout.frame is None else layout.frame.place
+
+
 def _check_places(layout: Layout) -> None:
-    if layout.frame is None or layout.group("enemy") is None:
+    enemies = layout.group("enemy")
+    if enemies is None or not set(_place(layout)) <= set(enemies.features):
         raise LimaskError(
-            f"layout {layout.name!r} does not say where its tokens place units, or has no enemies"
+            f"layout {layout.name!r} does not say how far away a token's unit is, or has no enemies"
         )

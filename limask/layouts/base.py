@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 from limask.errors import LimaskError
 
@@ -77,6 +78,7 @@ class Layout:
         frame: how tokens place their units, or None where what teammates see cannot be put in other terms.
         state_width: features of one agent in the global state, which begins with those of all agents; 0 where
             nothing is known of the state.
+        limit: no feature is farther from 0; infinite where that is not known.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Layout:
     healers: tuple[int, ...] = ()
     frame: Frame | None = None
     state_width: int = 0
+    limit: float = math.inf
 
     @property
     def obs_size(self) -> int:

@@ -35,6 +35,7 @@ def smax_layout(env_args: Block) -> Layout:
         ),
         frame=Frame(place, origin=place, sights=sights, in_state=own),
         state_width=len(own),
+        limit=1.0,
     )
 
 
@@ -137,7 +138,7 @@ def smacv2_layout_of(params: Block, env_args: Block) -> Layout:
             first += n_turns
         groups.append(dataclasses.replace(group, features=features, first_action=first))
     healers = () if "team_gen" in capabilities else layout.healers
-    return Layout("smacv2", tuple(group for group in groups if group.size), healers=healers)
+    return Layout("smacv2", tuple(group for group in groups if group.size), healers=healers, limit=1.0)
 
 
 def _before_types(
@@ -222,7 +223,7 @@ def smac_layout_of(params: Block, env_args: Block) -> Layout:
     # Health, cooldown or energy, and place; shield; type.
     in_state = 0 if env_args.get("obs_instead_of_state") else 3 + len(ally_health) + len(types)
     given = tuple(group for group in groups if group.size)
-    return Layout("smac", given, healers=healers, frame=frame, state_width=in_state)
+    return Layout("smac", given, healers=healers, frame=frame, state_width=in_state, limit=1.0)
 
 
 def _missing(package: str, error: Exception) -> LimaskError:

@@ -95,6 +95,18 @@ def newest_checkpoint(path: str) -> Path:
     return checkpoint
 
 
+def read_team(checkpoint: Path) -> Team:
+    """The team that a checkpoint's agents were trained in.
+
+    Raises:
+        LimaskError: its file is damaged.
+    """
+    try:
+        return Team(**json.loads((checkpoint / TEAM).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise LimaskError(f"{checkpoint / TEAM} is damaged ({error}): use another checkpoint") from error
+
+
 def start_from(path: str, agent: LimAgent) -> None:
     """Give ``agent`` the weights of a checkpoint of another run, whose team may have been of another size.
 
@@ -102,10 +114,7 @@ def start_from(path: str, agent: LimAgent) -> None:
         LimaskError: see ``newest_checkpoint``; it is damaged; or its agents are of another build.
     """
     checkpoint = newest_checkpoint(path)
-    try:
-        team = Team(**json.loads((checkpoint / TEAM).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise LimaskError(f"{checkpoint / TEAM} is damaged ({error}): use another checkpoint") from error
+    team = read_team(checkpoint)
     weights = read_weights(checkpoint / "agent.th", next(agent.parameters()).device)
     weights = fitted(weights, agent, team)
     _check_agent(str(checkpoint), weights, agent)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from limask.errors import LimaskError
 from limask.experiments import hosted
+from limask.experiments.evaluation.episode import Stage, mean_return, side_by_side
 from limask.experiments.evaluation.evaluate_output import Row
-from limask.experiments.evaluation.perturb import REGISTRY, Perturbation, PerturbedBattles
+from limask.experiments.evaluation.perturb import REGISTRY, Perturbation
 from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.evaluation.trained import Frozen, freeze
-from limask.experiments.hosted import Statistics
-from limask.experiments.statistics import wilson_interval
+from limask.experiments.statistics import Interval, wilson_interval
 from limask.hosts.base import Host
-from limask.layouts import smax_layout
-from limask.protocols import Runner
 
 #: Battles side by side, at most.
 SIDE_BY_SIDE = 32
@@ -41,9 +41,18 @@ class Battles:
         seed: int,
     ) -> None:
         self._host, self._perturb = hosted.load_host(host), perturb
-        side_by_side = max(n for n in range(1, SIDE_BY_SIDE + 1) if episodes % n == 0)
-        overrides = {"batch_size_run": side_by_side, "test_nepisode": episodes, "env_args": {"seed": seed}}
-        policies = [freeze(self._host, run, map_name, **overrides) for run in runs]
+        most = max(n for n in range(1, SIDE_BY_SIDE + 1) if episodes % n == 0)
+        overrides: dict[str, Any] = {"test_nepisode": episodes, "env_args": {"seed": seed}}
+        policies = [
+            freeze(
+                self._host,
+                run,
+                map_name,
+                batch_size_run=side_by_side(run.config["env"], most),
+                **overrides,
+            )
+            for run in runs
+        ]
         self._plans = [(policy, perturbations(perturb, severities, policy)) for policy in policies]
         for policy in policies:
             _tell(policy)
@@ -66,12 +75,20 @@ def perturbations(perturb: str | None, severities: Sequence[float], policy: Froz
             f"what {perturb} does is measured within the sight range; choose dropout, burst or blind"
         )
     kind = REGISTRY[perturb] if perturb else Perturbation
-    layout = smax_layout(policy.args.env_args)
     sizes = policy.shape.n_agents, policy.shape.limit + 1
+    with _told(f"--perturb {perturb}: "):  # 0 is a severity of every kind
+        kind(0.0, policy.layout, *sizes)
+    with _told(f"--perturb {perturb} --severity "):
+        return [kind(severity, policy.layout, *sizes) for severity in severities or (0.0,)]
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Errors with ``where`` in front."""
     try:
-        return [kind(severity, layout, *sizes) for severity in severities or (0.0,)]
+        yield
     except LimaskError as error:
-        raise LimaskError(f"--perturb {perturb} --severity {error}") from error
+        raise LimaskError(f"{where}{error}") from error
 
 
 def _tell(policy: Frozen) -> None:
@@ -87,24 +104,16 @@ def _tell(policy: Frozen) -> None:
 
 
 def _rows(host: Host, policy: Frozen, name: str, planned: Sequence[Perturbation]) -> Iterator[Row]:
-    run, args = policy.run, policy.args
-    runner = hosted.runner(host, "vector", args, policy.shape, policy.mac)
-    battles = runner.test_env
+    run, episodes, stage = policy.run, policy.args.test_nepisode, Stage(host, policy)
     for perturbation in planned:
-        runner.test_env = PerturbedBattles(battles, perturbation, args.env_args["seed"])
-        statistics = _fight(runner, args.test_nepisode)
+        with stage.runner(perturbation) as runner:
+            for _ in range(episodes // runner.batch_size):
+                runner.run(test_mode=True)
+            statistics = runner.logger.last
+        won = statistics.get("test_battle_won_mean")
         yield Row(
             str(run.folder), run.arm, run.environment, run.config["seed"], run.steps, policy.shape.name,
-            name, perturbation.severity, args.test_nepisode,
-            wilson_interval(statistics["test_battle_won_mean"], args.test_nepisode),
-            statistics["test_return_mean"],
-            statistics["test_return_std"] / math.sqrt(args.test_nepisode),
+            name, perturbation.severity, episodes,
+            Interval(*[math.nan] * 3) if won is None else wilson_interval(won, episodes),
+            mean_return(statistics), mean_return(statistics, "std") / math.sqrt(episodes),
         )  # fmt: skip
-
-
-def _fight(runner: Runner, episodes: int) -> dict[str, float]:
-    """The host's own statistics of a test of ``episodes``."""
-    runner.logger = Statistics()
-    for _ in range(episodes // runner.batch_size):
-        runner.run(test_mode=True)
-    return runner.logger.last

@@ -12,7 +12,7 @@ from limask.errors import LimaskError, nearest
 from limask.experiments.display import say
 from limask.experiments.evaluation import evaluate_output
 from limask.experiments.evaluation.evaluate_output import Row
-from limask.experiments.evaluation.runs import check_seed, common_host, named, read_run
+from limask.experiments.evaluation.runs import check_seed, common_host, extras_of, named, read_run
 from limask.experiments.evaluation.units import UNITS
 from limask.files import check_free, make_folder
 from limask.requirements import require_host
@@ -40,8 +40,9 @@ def evaluate(
         perturb: a key of ``perturb.REGISTRY``, or None.
         severities: how strong it is, in the perturbation's own unit; 0 is nothing.
         episodes: battles of each run at each severity.
-        map_name: a SMAX map for all runs, or None for each run's own. Their ``env_args`` stay otherwise.
-        seed: battle e is seeded by ``seed + e``, and its perturbation by the pair of both.
+        map_name: a map for all runs, or None for each run's own. Their ``env_args`` stay otherwise.
+        seed: battle e on SMAX is seeded by ``seed + e``, another environment by ``seed``; the perturbation
+            of episode e by the pair of both.
         output: folder for the files; None is ``evaluation/RUNS_PERTURBATION``.
         host: ``pymarlzooplus`` or a checkout that all are to act in, or None for the one that they were
             trained in.
@@ -59,18 +60,20 @@ def evaluate(
     output = output or named("evaluation", found, perturb or map_name or "as_trained")
     check_free(output, evaluate_output.NAMES, force=force)
     where = common_host(found, host)
-    require_host(where, "smax", "report")
-    say(f"Loading {where} and compiling the battles: up to half a minute …")
+    require_host(where, *extras_of(found), "report")
+    say(f"Loading {where} and its environments: up to half a minute …")
     from limask.experiments.evaluation.battles import Battles
 
     battles = Battles(
         where, found, perturb=perturb, severities=severities, episodes=episodes, map_name=map_name, seed=seed
     )
     make_folder(output)
-    print(evaluate_output.heading(perturb), flush=True)
+    names = [(run.arm, run.environment, map_name or run.task) for run in found]
+    table = evaluate_output.Table(perturb, names)
+    print(table.heading(), flush=True)
     rows = []
     for row in battles.rows():
-        print(evaluate_output.line(row), flush=True)
+        print(table.line(row), flush=True)
         rows.append(row)
     evaluate_output.write_csv(output / evaluate_output.CSV, rows)
     print(f"Written: {output / evaluate_output.CSV}")

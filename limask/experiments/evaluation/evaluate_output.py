@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ class Row(NamedTuple):
     """A run at one severity.
 
     ``run`` is its folder, ``steps`` are the checkpoint's environment steps, ``map_name`` is where it fights;
-    ``win_rate`` in [0, 1] has its 95 % Wilson interval, ``mean_return`` its standard error.
+    ``win_rate`` in [0, 1] has its 95 % Wilson interval, and is NaN where the environment knows no wins;
+    ``mean_return`` has its standard error.
     """
 
     run: str
@@ -41,20 +43,48 @@ class Row(NamedTuple):
     mean_return: float
     return_error: float
 
+    @property
+    def has_wins(self) -> bool:
+        """Whether the environment knows wins."""
+        return not math.isnan(self.win_rate.value)
 
-def heading(perturb: str | None) -> str:
-    """Head of the printed table."""
-    names = f"{'arm':<16} {'trained on':<16} {'seed':>4} {'steps':>10}  {'fights on':<12}"
-    return f"{names} {perturb or 'severity':>13} {'won':>7} {'95 %':>15} {'return':>14} {'episodes':>8}"
+    @property
+    def return_interval(self) -> Interval:
+        """The mean return and its 95 % interval, of a normal distribution."""
+        mean, half = self.mean_return, 1.96 * self.return_error
+        return Interval(mean, mean - half, mean + half)
 
 
-def line(row: Row) -> str:
-    """A row of the printed table."""
-    won = row.win_rate
-    interval = f"{won.low:.1%} – {won.high:.1%}"
-    returned = f"{row.mean_return:.2f} ± {row.return_error:.2f}"
-    names = f"{row.arm:<16} {row.environment:<16} {row.seed:>4} {row.steps:>10,}  {row.map_name:<12}"
-    return f"{names} {row.severity:>13g} {won.value:>7.1%} {interval:>15} {returned:>14} {row.episodes:>8}"
+class Table:
+    """The printed table; its rows are printed as they come.
+
+    Args:
+        perturb: what goes wrong, or None.
+        names: arm, environment and map of each run that will be in it.
+    """
+
+    def __init__(self, perturb: str | None, names: Sequence[tuple[str, str, str]]) -> None:
+        self._heads = ("arm", "trained on", "acts on")
+        self._widths = [max(map(len, column)) for column in zip(self._heads, *names, strict=True)]
+        self._perturb = perturb or "severity"
+
+    def heading(self) -> str:
+        """Its head."""
+        numbers = f"{'won':>7} {'95 %':>15} {'return':>14} {'episodes':>8}"
+        return f"{self._names(self._heads)} {'seed':>4} {'steps':>10} {self._perturb:>13} {numbers}"
+
+    def line(self, row: Row) -> str:
+        """A row."""
+        won, share, interval = row.win_rate, "–", ""
+        if row.has_wins:
+            share, interval = f"{won.value:.1%}", f"{won.low:.1%} – {won.high:.1%}"
+        names = self._names((row.arm, row.environment, row.map_name))
+        returned = f"{row.mean_return:.2f} ± {row.return_error:.2f}"
+        numbers = f"{row.severity:>13g} {share:>7} {interval:>15} {returned:>14} {row.episodes:>8}"
+        return f"{names} {row.seed:>4} {row.steps:>10,} {numbers}"
+
+    def _names(self, names: Sequence[str]) -> str:
+        return "  ".join(f"{name:<{width}}" for name, width in zip(names, self._widths, strict=True))
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -65,39 +95,42 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
             lines = csv.writer(file)
             lines.writerow(_HEADER)
             for *names, severity, episodes, win_rate, mean_return, error in rows:
-                numbers = (f"{number:.6g}" for number in (*win_rate, mean_return, error))
-                lines.writerow((*names, f"{severity:g}", episodes, *numbers))
+                won = ["" if math.isnan(number) else f"{number:.6g}" for number in win_rate]
+                returned = (f"{number:.6g}" for number in (mean_return, error))
+                lines.writerow((*names, f"{severity:g}", episodes, *won, *returned))
 
     replace(path, write)
 
 
 class Point(NamedTuple):
-    """An arm at one severity: the mean win rate over its runs, and the band's ends."""
+    """An arm at one severity: the mean over its runs, and the band's ends."""
 
     severity: float
-    win_rate: float
+    value: float
     low: float
     high: float
 
 
 def curves(rows: Sequence[Row]) -> dict[str, list[Point]]:
-    """Degradation curve of each arm, by the name in the legend.
+    """Degradation curve of each arm, by the name in the legend: of win rates, or of returns where any of the
+    environments knows no wins.
 
     The band reaches from the worst run to the best, or is the 95 % interval of an arm's only run. Arms that
     were trained in several environments have a curve for each.
     """
+    has_wins = all(row.has_wins for row in rows)
+    intervals = [row.win_rate if has_wins else row.return_interval for row in rows]
     several = len({row.environment for row in rows}) > 1
-    by_arm: dict[str, list[Row]] = {}
-    for row in rows:
+    by_arm: dict[str, dict[float, list[Interval]]] = {}
+    for row, interval in zip(rows, intervals, strict=True):
         name = f"{row.arm}, trained on {row.environment}" if several else row.arm
-        by_arm.setdefault(name, []).append(row)
-    return {name: _points(rows) for name, rows in by_arm.items()}
+        by_arm.setdefault(name, {}).setdefault(row.severity, []).append(interval)
+    return {name: _points(by_severity) for name, by_severity in by_arm.items()}
 
 
-def _points(rows: Sequence[Row]) -> list[Point]:
+def _points(by_severity: Mapping[float, Sequence[Interval]]) -> list[Point]:
     points = []
-    for severity in sorted({row.severity for row in rows}):
-        intervals = [row.win_rate for row in rows if row.severity == severity]
+    for severity, intervals in sorted(by_severity.items()):
         values = [interval.value for interval in intervals]
         if len(intervals) == 1:
             low, high = intervals[0].low, intervals[0].high
@@ -108,7 +141,7 @@ def _points(rows: Sequence[Row]) -> list[Point]:
 
 
 def write_png(path: Path, rows: Sequence[Row]) -> None:
-    """Draw the win rates over the severity, 800 by 500 pixels."""
+    """Draw win rates, or returns, over the severity, 800 by 500 pixels."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -117,19 +150,20 @@ def write_png(path: Path, rows: Sequence[Row]) -> None:
     by_arm = curves(rows)
     for i, (name, points) in enumerate(by_arm.items()):
         colour, marker = nth_style(i)
-        severity, win_rate, low, high = zip(*points, strict=True)
-        axes.plot(severity, win_rate, color=colour, marker=marker, linewidth=2, clip_on=False, label=name)
+        severity, value, low, high = zip(*points, strict=True)
+        axes.plot(severity, value, color=colour, marker=marker, linewidth=2, clip_on=False, label=name)
         axes.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)
     maps = ", ".join(sorted({row.map_name for row in rows}))
     n_runs = len({row.run for row in rows})
     band = "95 % interval" if n_runs == len(by_arm) else "worst to best run"
     axes.set(
-        title=f"SMAX {maps}: {rows[0].episodes} battles of each run ({n_runs} runs; band: {band})",
+        title=f"{maps}: {rows[0].episodes} episodes of each run ({n_runs} runs; band: {band})",
         xlabel=UNITS[rows[0].perturbation],
-        ylabel="battles won",
-        ylim=(0, 1),
+        ylabel="mean return",
     )
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    if all(row.has_wins for row in rows):
+        axes.set(ylabel="battles won", ylim=(0, 1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=True, framealpha=0.9, edgecolor="none")

@@ -83,7 +83,7 @@ def scene(policy: Frozen, places: Places, episode: Episode, agent: int) -> Scene
     targets = torch.from_numpy(episode.taken) - first_attack + policy.shape.n_agents
     return Scene(
         policy.run,
-        episode.is_won,
+        episode.result,
         truth,
         seen,
         believed,

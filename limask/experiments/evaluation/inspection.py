@@ -7,7 +7,7 @@ from pathlib import Path
 from limask.experiments.display import say
 from limask.experiments.evaluation import inspection_output
 from limask.experiments.evaluation.inspection_output import Inspection
-from limask.experiments.evaluation.runs import check_seed, common_host, named, read_run
+from limask.experiments.evaluation.runs import check_seed, common_host, extras_of, named, read_run
 from limask.files import check_free, make_folder
 from limask.requirements import require_host
 
@@ -30,16 +30,16 @@ def inspect(
         force: whether files in ``output`` are written anew.
 
     Raises:
-        LimaskError: a package is missing, the run has no autoencoder of entities or no checkpoint, was not
-            trained on SMAX, or ``output`` holds such files; nothing has been written then.
+        LimaskError: a package is missing, the run has no autoencoder of entities or no checkpoint, or
+            ``output`` holds such files; nothing has been written then.
     """
     check_seed(seed)
     run = read_run(folder)
     output = output or named("inspection", [run])
     check_free(output, inspection_output.NAMES, force=force)
     where = common_host([run], host)
-    require_host(where, "smax", "report")
-    say(f"Loading {where} and compiling the battle: up to half a minute …")
+    require_host(where, *extras_of([run]), "report")
+    say(f"Loading {where} and its environment: up to half a minute …")
     from limask.experiments.evaluation.look import looked_at
 
     inspection = looked_at(where, run, seed)

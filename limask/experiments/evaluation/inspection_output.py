@@ -36,7 +36,7 @@ class Inspection(NamedTuple):
     Attributes:
         run: whose agents act and whose autoencoder reconstructs.
         seed: of the battle.
-        is_won: whether the agents won it.
+        result: see ``Episode``.
         names: N × J names of the tokens; allies and enemies are numbered from 1.
         is_alive: (T, N) bool.
         is_visible: (T, N, J) bool, True = the environment showed the token.
@@ -47,7 +47,7 @@ class Inspection(NamedTuple):
 
     run: TrainedRun
     seed: int
-    is_won: bool
+    result: str
     names: list[list[str]]
     is_alive: torch.Tensor
     is_visible: torch.Tensor
@@ -57,8 +57,8 @@ class Inspection(NamedTuple):
 
 def title(inspection: Inspection) -> str:
     """What was inspected."""
-    run, result = inspection.run, "won" if inspection.is_won else "not won"
-    return f"{run.name}, step {run.steps:,}: battle of seed {inspection.seed}, {result}"
+    run = inspection.run
+    return f"{run.name}, step {run.steps:,}: battle of seed {inspection.seed}, {inspection.result}"
 
 
 def summary(inspection: Inspection) -> list[str]:

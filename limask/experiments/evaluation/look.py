@@ -63,7 +63,7 @@ def inspected(frozen: Frozen, episode: Episode) -> Inspection:
     return Inspection(
         frozen.run,
         frozen.args.env_args["seed"],
-        episode.is_won,
+        episode.result,
         _names(layout, frozen.shape.n_agents),
         obs.ne(0).any(dim=-1),  # a dead agent sees nothing, not even itself
         *(values[..., is_hideable] for values in (is_visible, mask_rate, error)),

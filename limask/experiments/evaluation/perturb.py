@@ -10,6 +10,7 @@ Axes: B battles side by side, N agents, O features of an observation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from limask.envs.smax import Observation, SmaxVector, Transition
 from limask.errors import LimaskError
 from limask.faults import EpisodeSource, Faults, Severity
 from limask.layouts import Layout
+from limask.protocols import EpisodeBatch, Mac
 
 
 class Perturbation:
@@ -78,6 +80,12 @@ class DeadTeammate(Perturbation):
 
     def __init__(self, severity: float, layout: Layout, n_agents: int, n_steps: int) -> None:
         super().__init__(severity, layout, n_agents, n_steps)
+        enemies = layout.group("enemy")
+        if layout.name != "smax" or enemies is None:
+            raise LimaskError(
+                f"layout {layout.name!r} knows no action that does nothing and is always available, as "
+                "SMAX's 'stop'; choose a fault of the sensors"
+            )
         if severity not in range(n_agents):
             raise LimaskError(f"{severity:g}: expected {self.unit.format(mates=n_agents - 1)}")
 
@@ -127,3 +135,27 @@ class PerturbedBattles:
     def _seen(self, observation: Observation) -> Observation:
         seen = self._perturbation.observe(torch.from_numpy(observation.obs))
         return observation._replace(obs=seen.numpy())
+
+
+class PerturbedSensors:
+    """A host's controller ``mac`` whose agents get perturbed observations: for environments that the host
+    steps itself, one at a time. What they get is written into the episode.
+
+    Episode e, counted from 0, has the draws of the pair (``seed``, e).
+    """
+
+    def __init__(self, mac: Mac, perturbation: Perturbation, seed: int) -> None:
+        self._mac, self._perturbation, self._seed = mac, perturbation, seed
+        self._n_started = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mac, name)
+
+    def select_actions(self, ep_batch: EpisodeBatch, t_ep: int, *args: Any, **kwargs: Any) -> Any:
+        """See the host's."""
+        if t_ep == 0:
+            self._perturbation.start([np.random.default_rng([self._seed, self._n_started])])
+            self._n_started += 1
+        obs = ep_batch.data.transition_data["obs"]
+        obs[:, t_ep] = self._perturbation.observe(obs[:, t_ep])
+        return self._mac.select_actions(ep_batch, t_ep, *args, **kwargs)

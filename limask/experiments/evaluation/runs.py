@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from limask.config import restored
 from limask.errors import LimaskError
-from limask.experiments.storage.sacred_files import host_of_run, sacred_runs
+from limask.experiments.storage.sacred_files import host_of_run, sacred_runs, task_of
 from limask.files import read_json
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import State
@@ -36,7 +36,7 @@ class TrainedRun(NamedTuple):
         folder: as it was given.
         host: ``pymarlzooplus``, or the root of the checkout that it was trained in.
         arm: its arm in a campaign, or else its config's name.
-        environment: its environment in a campaign, or else its map.
+        environment: its environment in a campaign, or else its task.
         config: all of the host's options, as sacred recorded them.
         checkpoint: folder of the last checkpoint, named by its environment steps.
     """
@@ -54,6 +54,11 @@ class TrainedRun(NamedTuple):
         return f"{self.arm}/{self.environment}/seed_{self.config['seed']}"
 
     @property
+    def task(self) -> str:
+        """The map that it was trained on, or its like."""
+        return task_of(self.config)
+
+    @property
     def steps(self) -> int:
         """Environment steps that the checkpoint was trained for."""
         return int(self.checkpoint.name)
@@ -67,7 +72,7 @@ def read_run(folder: Path) -> TrainedRun:
             ``limask run --results``, a checkout that holds a single run, or sacred's own folder of a run.
 
     Raises:
-        LimaskError: it is none of these, holds several runs, has no checkpoint, or was not trained on SMAX.
+        LimaskError: it is none of these, holds several runs, has no checkpoint, or learned no action values.
     """
     is_attempt = (folder / "results").is_dir() and (folder / "run.json").is_file()
     record = read_json(folder / "run.json") if is_attempt else {}
@@ -78,14 +83,12 @@ def read_run(folder: Path) -> TrainedRun:
     absent = {"agent_output_type", "env", "env_args", "mac", "name", "seed", "t_max"} - config.keys()
     if absent:
         raise LimaskError(f"{sacred / 'config.json'} has no {', '.join(sorted(absent))}: expected a host's")
-    if config["env"] != "smax":
-        raise LimaskError(f"{folder} was trained on env={config['env']}: expected a run on env=smax")
     if config["agent_output_type"] != "q":
         raise LimaskError(
             f"{folder} was trained with agent_output_type={config['agent_output_type']}: expected action "
             "values, agent_output_type=q"
         )
-    arm, environment = config["name"], config["env_args"]["map_name"]
+    arm, environment = config["name"], task_of(config)
     if "run" in record:
         arm, environment, _ = record["run"].split("/")
     checkpoint = _last_checkpoint(folder, sacred, config)
@@ -114,6 +117,11 @@ def common_host(runs: Iterable[TrainedRun], asked: str | None) -> str:
             "with --host"
         )
     return host
+
+
+def extras_of(runs: Iterable[TrainedRun]) -> list[str]:
+    """Extras of limask's that the environments of ``runs`` need."""
+    return ["smax"] if any(run.config["env"] == "smax" for run in runs) else []
 
 
 def named(what: str, runs: Sequence[TrainedRun], *more: str) -> Path:

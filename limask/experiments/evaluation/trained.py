@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from limask.acting.agent import LimAgent
+from limask.config import LimConfig
 from limask.config.nested import merged
 from limask.envs.smax_battle import scenario_sizes
 from limask.errors import LimaskError
@@ -16,15 +17,17 @@ from limask.experiments import hosted
 from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.hosted import Shape
 from limask.hosts.base import Host
-from limask.layouts import smax_layout
-from limask.learning.checkpoints import read_weights
+from limask.layouts import Layout, flat_layout, known_layout, smax_layout
+from limask.learning.checkpoints import TEAM, read_team, read_weights
 from limask.networks.entity_trunk import EntityTrunk
 from limask.networks.transfer import Team, fitted
 from limask.protocols import Mac
 
 
 class Frozen(NamedTuple):
-    """A run's agents, ready to act on the map of ``shape``; ``note`` says what could not be carried over.
+    """A run's agents, ready to act on the task of ``shape``, whose observations have this ``layout``.
+
+    ``note`` says what could not be carried over.
 
     Of the ``learner`` only the agents have the checkpoint's weights.
     """
@@ -34,6 +37,7 @@ class Frozen(NamedTuple):
     shape: Shape
     mac: Mac
     learner: Any
+    layout: Layout
     note: str
 
 
@@ -43,38 +47,45 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
     Args:
         host: the run's.
         run: the trained run.
-        map_name: another map than the run's own, or None.
+        map_name: another map (or key of gymnasium's) than the run's own, or None.
         overrides: options laid over the run's, such as ``batch_size_run``.
 
     Raises:
         LimaskError: no such map, the checkpoint is damaged, or it cannot act on that map.
     """
-    try:
-        shape = hosted.smax_shape(map_name or run.config["env_args"]["map_name"])
-    except LimaskError as error:
-        raise LimaskError(f"--map {map_name}: {error}" if map_name else str(error)) from error
-    sizes = {
-        "n_agents": shape.n_agents,
-        "n_actions": shape.n_actions,
-        "state_shape": shape.state_size,
-        "unit_dim": shape.obs_size,
-    }
     greedy = {"evaluation_epsilon": 0.0, "test_greedy": True}
     cpu = {"device": "cpu", "device_cnn_modules": "cpu", "use_cuda": False}
     # There is no replay buffer here that could be too large, and it has to hold a batch.
-    given = {"buffer_size": run.config["batch_size"], **sizes, **greedy, **cpu, **overrides}
-    given["env_args"] = {**overrides.get("env_args", {}), "map_name": shape.name}
+    given = {"buffer_size": run.config["batch_size"], **greedy, **cpu, **overrides}
+    if map_name:
+        option = "map_name" if run.config["env_args"].get("map_name") else "key"
+        given["env_args"] = {**overrides.get("env_args", {}), option: map_name}
     if "lim" in run.config:
         # Compiling takes longer than most evaluations; and the weights come from the run's own checkpoint.
         given["lim"] = {**overrides.get("lim", {}), "compile": False, "start_from": ""}
     # Options that another host of the same agents has, and the run's own has not.
     defaults = yaml.safe_load((host.config_folder() / "default.yaml").read_text(encoding="utf-8"))
     args = SimpleNamespace(**merged(merged(defaults, run.config), given))
+    try:
+        shape = hosted.shape_of(host, args)
+    except LimaskError as error:
+        raise LimaskError(f"--map {map_name}: {error}" if map_name else str(error)) from error
+    args.n_agents, args.n_actions = shape.n_agents, shape.n_actions
+    args.state_shape, args.unit_dim = shape.state_size, shape.obs_size
     _, mac, learner = hosted.arm(host, args, shape)
     weights = read_weights(run.checkpoint / "agent.th", "cpu")
     weights, note = _fitted(weights, mac.agent, run, shape)
     mac.agent.load_state_dict(weights)
-    return Frozen(run, args, shape, mac, learner, note)
+    return Frozen(run, args, shape, mac, learner, _layout(host, args, mac.agent, shape), note)
+
+
+def _layout(host: Host, args: SimpleNamespace, agent: Any, shape: Shape) -> Layout:
+    """The layout that the agents have, or what the host's own would have if they were limask's."""
+    if isinstance(agent, LimAgent):
+        return agent.layout
+    config = LimConfig()
+    known = known_layout(config, args.env, host.layout_args(args))
+    return known or flat_layout(shape.obs_size, config.group_width)
 
 
 def _fitted(
@@ -87,14 +98,15 @@ def _fitted(
     Raises:
         LimaskError: they do not fit that map.
     """
-    env_args, note = run.config["env_args"], ""
-    if shape.name != env_args["map_name"] and isinstance(agent, LimAgent):
-        n_trained = scenario_sizes(env_args["map_name"]).n_agents
-        weights = fitted(weights, agent, Team.of(n_trained, smax_layout(env_args)))
-        if n_trained != shape.n_agents and agent.spec.has_agent_id:
+    note = ""
+    if shape.name != run.task and isinstance(agent, LimAgent):
+        team = _team(run)
+        weights = fitted(weights, agent, team)
+        if team.n_agents != shape.n_agents and agent.spec.has_agent_id:
             note = (
-                f"{run.name}: trained with {n_trained} agents that know their number (obs_agent_id=True); "
-                f"each of the {shape.n_agents} on {shape.name} has the mean of their numbers' weights"
+                f"{run.name}: trained with {team.n_agents} agents that know their number "
+                f"(obs_agent_id=True); each of the {shape.n_agents} on {shape.name} has the mean of their "
+                "numbers' weights"
             )
     own = agent.state_dict()
     wrong = [name for name in own.keys() | weights.keys() if _size(own, name) != _size(weights, name)]
@@ -119,6 +131,23 @@ def _fitted(
         f"{run.folder}: its weights do not fit {shape.name} in {', '.join(sorted(wrong))}; evaluate it "
         "with the version of limask that it was trained with, on a map of units of as many types"
     )
+
+
+def _team(run: TrainedRun) -> Team:
+    """The team that a run's agents were trained in.
+
+    Raises:
+        LimaskError: the checkpoint does not tell.
+    """
+    if (run.checkpoint / TEAM).is_file():
+        return read_team(run.checkpoint)
+    if run.config["env"] != "smax":  # on SMAX its options tell
+        raise LimaskError(
+            f"{run.checkpoint} has no {TEAM}, which says what team its agents were trained in: evaluate it "
+            "on the map that it was trained on"
+        )
+    env_args = run.config["env_args"]
+    return Team.of(scenario_sizes(env_args["map_name"]).n_agents, smax_layout(env_args))
 
 
 def _size(weights: dict[str, torch.Tensor], name: str) -> str:

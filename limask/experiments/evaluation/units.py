@@ -6,7 +6,7 @@ UNITS = {
     "nearest": "nearest enemies in sight that are never seen",
     "blind": "agents that see nobody else all battle",
     "stale": "age of what is seen, in time steps",
-    "noise": "standard deviation of the noise (observations are in [-1, 1])",
+    "noise": "standard deviation of the noise, in the observations' unit (StarCraft's: [-1, 1])",
     "flipped": "probability that an agent's observation is negated, at each step",
     "sight": "lost share of the agents' sight range",
     "dead_teammate": "teammates that do nothing",

@@ -84,6 +84,11 @@ def watch(
 
 
 def _check(runs: Sequence[TrainedRun], agent: int) -> None:
+    for run in runs:
+        if run.config["env"] != "smax":
+            raise LimaskError(
+                f"{run.folder} was trained on env={run.config['env']}: expected a run on env=smax"
+            )
     if len(runs) > SIDE_BY_SIDE:
         raise LimaskError(f"{len(runs)} runs given: expected one, or two to be seen side by side")
     maps = list(dict.fromkeys(run.config["env_args"]["map_name"] for run in runs))

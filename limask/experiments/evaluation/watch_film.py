@@ -24,7 +24,7 @@ class Scene(NamedTuple):
 
     Attributes:
         run: whose agents fight.
-        is_won: whether they won.
+        result: see ``Episode``.
         truth: (T, U) all units.
         seen: (T, U) as the agent sees them.
         believed: (T, U) those that it does not see, as it takes them to be; None where it infers none.
@@ -37,7 +37,7 @@ class Scene(NamedTuple):
     """
 
     run: TrainedRun
-    is_won: bool
+    result: str
     truth: Units
     seen: Units
     believed: Units | None
@@ -52,11 +52,6 @@ class Scene(NamedTuple):
     def n_steps(self) -> int:
         """T."""
         return len(self.sight)
-
-    @property
-    def result(self) -> str:
-        """How it ended, in words."""
-        return "won" if self.is_won else "not won"
 
 
 class Film(NamedTuple):

@@ -16,7 +16,7 @@ from limask.experiments.campaign.plan import Arm, Campaign, Environment, Run
 from limask.experiments.display import say
 from limask.experiments.report.assemble import NAMES, assemble, json_of, option
 from limask.experiments.report.data import FoundRun, Report, Result
-from limask.experiments.storage.sacred_files import host_of_run
+from limask.experiments.storage.sacred_files import host_of_run, task_of
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Block, State
 
@@ -141,7 +141,6 @@ def _trained(folder: Path, config: State) -> _Trained:
     where = PYMARLZOOPLUS if host == PYMARLZOOPLUS else Path(host).name
     options, env_args = flat(config), dict(config["env_args"])
     env_args.pop("seed", None)
-    name = str(env_args.get("map_name") or env_args.get("key") or config["env"])
     learning = {
         key: value
         for key, value in options.items()
@@ -152,7 +151,7 @@ def _trained(folder: Path, config: State) -> _Trained:
         config,
         json_of(folder / "run.json"),
         _Kind(str(config["name"]), where, _texts(learning)),
-        _Kind(name, str(config["env"]), _texts(flat(env_args))),
+        _Kind(task_of(config), str(config["env"]), _texts(flat(env_args))),
     )
 
 

@@ -78,6 +78,12 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
+def task_of(config: State) -> str:
+    """What a run's options call its task: a map, or else a key of gymnasium's, or else the environment."""
+    env_args = config["env_args"]
+    return str(env_args.get("map_name") or env_args.get("key") or config["env"])
+
+
 def host_of_run(run: Path) -> str:
     """``pymarlzooplus``, or the root of the checkout, where sacred found ``main.py`` in ``src``."""
     file = run / "run.json"
