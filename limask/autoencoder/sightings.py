@@ -7,12 +7,14 @@ chosen.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from limask.layouts import Layout, tokens
+from limask.layouts import Layout, token_starts, tokens
 
 #: What is left of a sighting's freshness after each time step: about 30 steps are told apart.
 FADING = 0.9
@@ -26,7 +28,7 @@ class Chosen(NamedTuple):
     sightings: torch.Tensor
 
 
-class Sightings:
+class Sightings(nn.Module):
     """Of each token that may be hidden the D features that it last showed, the E that the agent itself had
     then, and how fresh that is: 1 when seen now, times ``FADING`` for each step since. All are 0 if it was
     never seen.
@@ -35,11 +37,39 @@ class Sightings:
         layout: of the observations.
     """
 
+    own_columns: torch.Tensor
+    columns: torch.Tensor
+    tokens: torch.Tensor
+    fading: torch.Tensor
+
     def __init__(self, layout: Layout) -> None:
+        super().__init__()
         self.layout, self.groups = layout, [group for group in layout.groups if group.is_hideable]
         self.own_size = layout.obs_size - layout.hideable_size
         #: G, of all sightings.
         self.size = sum(group.count * self.width(group.kind) for group in self.groups)
+        starts = itertools.accumulate((group.size for group in layout.groups), initial=0)
+        spans = [
+            (group, range(start, start + group.size))
+            for group, start in zip(layout.groups, starts, strict=False)
+        ]
+        own = [column for group, span in spans if not group.is_hideable for column in span]
+        columns: list[int] = []
+        of_tokens: list[int] = []
+        for (group, span), token in zip(spans, token_starts(layout), strict=True):
+            for k in range(group.count * group.is_hideable):
+                columns += [*span[k * group.width : (k + 1) * group.width], *own, layout.obs_size]
+                of_tokens += [token + k] * self.width(group.kind)
+        fading = torch.ones(self.size)
+        for part in self.split(fading).values():
+            part[..., -1] = FADING
+        # Of an observation that a one follows: the agent's own features (E,), and those of all sightings (G,)
+        # as if all tokens were seen; the token (G,) that each of these is of, and what is left of it a time
+        # step later.
+        self.register_buffer("own_columns", torch.tensor(own, dtype=torch.long), persistent=False)
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+        self.register_buffer("tokens", torch.tensor(of_tokens), persistent=False)
+        self.register_buffer("fading", fading, persistent=False)
 
     def width(self, kind: str) -> int:
         """Features of one sighting of that kind, D + E + 1."""
@@ -57,22 +87,13 @@ class Sightings:
 
     def own(self, obs: torch.Tensor) -> torch.Tensor:
         """Observations (R, O) → the agents' own features (R, E)."""
-        parts = obs.split([group.size for group in self.layout.groups], dim=-1)
-        of_agent = [
-            part for group, part in zip(self.layout.groups, parts, strict=True) if not group.is_hideable
-        ]
-        return torch.cat(of_agent, dim=-1) if of_agent else obs[:, :0]
+        return obs.index_select(1, self.own_columns)
 
     def after(self, obs: torch.Tensor, remembered: torch.Tensor) -> torch.Tensor:
         """Sightings (R, G) after the observations (R, O) of the next time step."""
-        is_seen = self._seen(obs)
-        is_new = torch.cat(
-            [part.repeat_interleave(self.width(kind), dim=1) for kind, part in is_seen.items()], dim=1
-        )
-        fading = remembered.new_ones(self.size)
-        for part in self.split(fading).values():
-            part[..., -1] = FADING
-        return torch.where(is_new, self._now(obs), remembered * fading)
+        is_new = tokens.visibility(obs, self.layout).index_select(1, self.tokens)
+        now = nn.functional.pad(obs, (0, 1), value=1.0).index_select(1, self.columns)
+        return torch.where(is_new, now, remembered * self.fading)
 
     def sequence(self, obs: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """The same over whole episodes: observations (S, O), ``counts`` rows at each time step, not
@@ -109,16 +130,6 @@ class Sightings:
         is_visible = tokens.visibility(obs, self.layout)
         parts = is_visible.split([group.count for group in self.layout.groups], dim=1)
         return {g.kind: part for g, part in zip(self.layout.groups, parts, strict=True) if g.is_hideable}
-
-    def _now(self, obs: torch.Tensor) -> torch.Tensor:
-        """Observations (R, O) as if all tokens were seen, (R, G)."""
-        parts, own = tokens.split(obs, self.layout), self.own(obs).unsqueeze(1)
-        now = []
-        for group in self.groups:
-            then = own.expand(-1, group.count, -1)
-            fresh = obs.new_ones(len(obs), group.count, 1)
-            now.append(torch.cat([parts[group.kind], then, fresh], dim=2).flatten(1))
-        return torch.cat(now, dim=1)
 
 
 def _last_seen(is_seen: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
