@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import html
 import json
@@ -43,6 +44,8 @@ BLOCK: dict[str, Any] = {
 
 #: Tests a little after each round step, as hosts make them.
 STEPS = (10, 110, 210, 310, 410, 510, 610, 710, 810, 910)
+
+FILM = Path(__file__).parents[1] / "docs/assets/jammed.gif"
 
 
 def campaign_folder(root: Path, **changed: Any) -> CampaignFolder:
@@ -445,8 +448,12 @@ def test_returns_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of ``example``."""
+    """The report of ``example``, with a film and one that is too large to play in it."""
     folder = example(tmp_path_factory.mktemp("campaign") / "pilot")
+    films = folder.root / "report/films"
+    films.mkdir(parents=True)
+    shutil.copy(FILM, films / "battle_1.gif")
+    (films / "battle_2.gif").write_bytes(FILM.read_bytes() + bytes(2**22))
     report_campaign(folder.root)
     return folder.root / "report"
 
@@ -471,11 +478,21 @@ def test_page_and_markdown_say_the_same(reported: Path) -> None:
     assert len(ids) == len(set(ids)) > 0
 
 
+def test_films_play_in_the_page(reported: Path) -> None:
+    page = (reported / "report.html").read_text()
+    (film,) = re.findall(r'<img alt="(.+?)" src="data:image/gif;base64,(.+?)">', page)
+    assert film[0] == "battle_1"
+    assert base64.b64decode(film[1]) == FILM.read_bytes()
+    assert '<a href="#battles">Battles</a>' in page
+    report_campaign(example(reported.parent.parent / "without").root)
+    assert "Battles" not in (reported.parent.parent / "without/report/report.html").read_text()
+
+
 def test_nothing_of_the_machine_is_in_the_report(reported: Path) -> None:
     for file in ("report.html", "report.md", "report.json"):
         written = (reported / file).read_text()
         assert str(reported.parent.parent) not in written and sys.executable not in written
-        links = re.findall(r'(?:src|href)="(?!#|data:,")(.*?)"', written)
+        links = re.findall(r'(?:src|href)="(?!#|data:)(.*?)"', written)
         assert all((reported / link).is_file() for link in links)
         assert bool(links) == file.endswith("html")
 
@@ -515,7 +532,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     two_arms: CampaignFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("limask.experiments.report.write.pictures", lambda numbers: {})
-    monkeypatch.setattr("limask.experiments.report.write.page", lambda report: "page")
+    monkeypatch.setattr("limask.experiments.report.write.page", lambda report, films: "page")
     report_campaign(two_arms.root)
     before = {path: path.read_bytes() for path in (two_arms.root / "report").iterdir()}
 
@@ -546,12 +563,13 @@ def test_what_to_type_to_see_what_agents_do(
     assert cli.main(["campaign", "report", "a c"]) == 0
     *_, watch, jam = capsys.readouterr().out.splitlines()
     runs = "'a c/runs/base/3m/seed_1/attempt_1' 'a c/runs/ours/3m/seed_1/attempt_1'"
-    assert watch == f"Watch a battle: limask watch {runs}"
+    told = "Watch a battle, which the next report plays: limask watch"
+    assert watch == f"{told} {runs} --output 'a c/report/films'"
     assert jam == f"With sensors that fail: limask evaluate {runs} --perturb dropout --severity 0 0.4"
     shutil.rmtree(tmp_path / "a c/runs/base")
     assert cli.main(["campaign", "report", "a c"]) == 0
     *_, watch, jam = capsys.readouterr().out.splitlines()
-    assert watch == "Watch a battle: limask watch 'a c/runs/ours/3m/seed_0/attempt_1'"
+    assert watch == f"{told} 'a c/runs/ours/3m/seed_0/attempt_1' --output 'a c/report/films'"
 
 
 # -- in a browser ---------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 import yaml
 
@@ -44,6 +46,7 @@ ul { padding-left: 1.2rem; }
 figure { margin: 0; padding: .6rem .6rem .3rem; background: var(--card); border-radius: .5rem; min-width: 0; }
 figcaption { font-size: .9rem; margin-bottom: .3rem; }
 svg { display: block; width: 100%; height: auto; }
+img { display: block; max-width: 100%; height: auto; }
 svg text { font-family: inherit !important; }
 .wide figure { grid-column: 1 / -1; }
 .wide .narrow { display: none; }
@@ -76,11 +79,19 @@ summary { cursor: pointer; padding: .3rem 0; }
 #: Text in a cell that is longer is wrapped.
 _LONG = 48
 
+#: Bytes of all films that play in the page.
+_FILMS = 2**22
 
-def page(report: Report) -> str:
-    """The page's HTML."""
+
+def page(report: Report, films: Sequence[Path] = ()) -> str:
+    """The page's HTML.
+
+    Args:
+        report: what is reported.
+        films: moving pictures of battles (GIF). They play in it, as many as 4 MiB hold.
+    """
     drawn = {name: _panels(name, panels) for name, panels in pictures(report.numbers).items()}
-    sections = [*_results(report, drawn), *_record(report), _files(report, drawn)]
+    sections = [*_results(report, drawn), *_battles(films), *_record(report), _files(report, drawn)]
     contents = "".join(
         f'<a href="#{anchor}">{_html(title)}</a>'
         for anchor, title in re.findall('<section id="(.+?)">\n<h2>(.+?)</h2>', "\n".join(sections))
@@ -142,6 +153,20 @@ def _results(report: Report, drawn: dict[str, str]) -> list[str]:
         _section("Time and updates", *cost),
         _section("How to read this", _list(text.how_to_read(report))),
     ]
+
+
+def _battles(films: Sequence[Path]) -> list[str]:
+    figures, n_bytes = [], 0
+    for film in films:
+        if (n_bytes := n_bytes + film.stat().st_size) > _FILMS:
+            break
+        data = base64.b64encode(film.read_bytes()).decode()
+        figures.append(
+            f'<figure><figcaption>{_html(film.stem)}</figcaption><img alt="{_html(film.stem)}" '
+            f'src="data:image/gif;base64,{data}"></figure>'
+        )
+    what = "Battles of trained agents, and what one of them sees, believes and values (`limask watch`)."
+    return [_section("Battles", _soft(what), *figures)] if figures else []
 
 
 def _record(report: Report) -> list[str]:

@@ -26,8 +26,8 @@ from limask.files import check_free, make_folder, write_json, write_text
 from limask.protocols import State
 from limask.requirements import require
 
-#: The report's folder in the campaign's.
-FOLDER = "report"
+#: The report's folder in the campaign's, and that of the films which play in it.
+FOLDER, FILMS = "report", "films"
 
 #: The curves for marl-eval, in a report's folder.
 MARL_EVAL = "marl_eval.json"
@@ -36,7 +36,8 @@ MARL_EVAL = "marl_eval.json"
 def report_campaign(root: Path) -> None:
     """Write ``report.html``, ``report.md``, ``report.json``, ``marl_eval.json`` and PNG files into ``report``
     in the folder ``root`` of a campaign, which need not be over, and ``curves.csv`` and ``runs.csv`` beside
-    it; print the table of arms, the headline, and what to type to see what its agents do.
+    it; print the table of arms, the headline, and what to type to see what its agents do. Films in
+    ``report/films`` play in the page.
 
     Raises:
         LimaskError: matplotlib is missing, the folder holds no campaign, a file of it is damaged, no run can
@@ -54,7 +55,8 @@ def report_campaign(root: Path) -> None:
     _write(report, output)
     if pair := _trained(states, report.numbers.arms):
         runs = shlex.join(str(root / run.relative_to(folder.root)) for run in pair)
-        print(f"Watch a battle: limask watch {runs}")
+        films = shlex.quote(str(output / FILMS))
+        print(f"Watch a battle, which the next report plays: limask watch {runs} --output {films}")
         print(f"With sensors that fail: limask evaluate {runs} --perturb dropout --severity 0 0.4")
 
 
@@ -103,7 +105,10 @@ def report_folders(
 def _write(report: Report, output: Path) -> None:
     try:
         drawn = pictures(report.numbers)
-        texts = {"report.md": markdown(report, drawn), "report.html": page(report)}
+        texts = {
+            "report.md": markdown(report, drawn),
+            "report.html": page(report, sorted((output / FILMS).glob("*.gif"))),
+        }
         output.mkdir(exist_ok=True)
         for name, panels in drawn.items():
             write_png(output / f"{name}.png", panels, report.numbers)
