@@ -188,6 +188,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     speed = benchmarks.add_parser("speed", help=text, description=text, allow_abbrev=False)
     _add_output(speed, "bench", Path("bench"))
     speed.add_argument("--quick", action="store_true", help="only 2s3z, fewer turns: within three minutes")
+    text = "where networks and batches are, the host's and limask's (default: cpu)"
+    speed.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=text)
     speed.set_defaults(command=dispatch.do_bench_speed)
     text = "the host's replay buffer against limask's: time and memory, within two minutes"
     replay = benchmarks.add_parser("replay", help=text, description=text, allow_abbrev=False)

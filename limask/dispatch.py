@@ -71,7 +71,7 @@ def do_run(options: argparse.Namespace) -> None:
 def do_bench_speed(options: argparse.Namespace) -> None:
     from limask.experiments.bench.run import bench_speed
 
-    bench_speed(options.output, quick=options.quick, force=options.force)
+    bench_speed(options.output, quick=options.quick, device=options.device, force=options.force)
 
 
 def do_bench_replay(options: argparse.Namespace) -> None:

@@ -35,32 +35,40 @@ LBF = Shape("lbf_8x8_2p_3f", 2, 6, 15, 30, 50, "gymma", {"key": "lbforaging:Fora
 
 
 class Effort(NamedTuple):
-    """How much is timed: turns of each case, and the maps."""
+    """How much is timed: turns of each case, and the maps; and the device of networks and batches."""
 
     turns: int
     maps: tuple[str, ...]
     is_quick: bool
+    device: str = "cpu"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The device as a run's options have it."""
+        return {"device": self.device, "use_cuda": self.device == "cuda"}
 
 
 QUICK = Effort(5, ("2s3z",), True)
 FULL = Effort(15, ("3m", "2s3z", "27m_vs_30m"), False)
 
 
-def speed(output: Path, *, quick: bool) -> None:
+def speed(output: Path, *, quick: bool, device: str = "cpu") -> None:
     """Time everything, print a table, and write ``speed.csv``, ``speed.png`` and ``growth.png``.
 
     Args:
         output: folder for the files.
         quick: only 2s3z, and fewer turns (under three minutes).
+        device: ``cpu``, or ``cuda``: for both the host and limask, and without what is of the CPU alone
+            (processes for environments, compiled steps, a process's memory).
 
     Raises:
         LimaskError: a package is missing.
     """
     host = hosted.load_host()
     make_folder(output)
-    effort = QUICK if quick else FULL
+    effort = (QUICK if quick else FULL)._replace(device=device)
     cases = [_updates(host, effort), _acting(host, effort), _loops(host, effort)]
-    if not quick:
+    if not quick and device == "cpu":
         cases.append(_parallel(host))
         if sys.platform == "linux":  # elsewhere nobody says what one program has held at most
             cases.append(_memory(effort))
@@ -71,7 +79,7 @@ def speed(output: Path, *, quick: bool) -> None:
         print(timing.line(row), flush=True)
         speed_plots.write_csv(output / "speed.csv", rows)
     if not quick:
-        growth = speed_plots.Growth(_by_agents(host), _by_length(host))
+        growth = speed_plots.Growth(_by_agents(host, effort), _by_length(host, effort))
         rows += [row for points in growth for _, row in points]
         speed_plots.write_growth(output / "growth.png", growth)
     speed_plots.write_csv(output / "speed.csv", rows)
@@ -80,11 +88,14 @@ def speed(output: Path, *, quick: bool) -> None:
 
 
 def build(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
-    """An arm with the options that all arms share here."""
+    """An arm with the options that all arms share here, on the device that they name."""
     common = {"standardise_rewards": False, "batch_size_run": ENVS, "obs_last_action": True}
     options = {**common, "batch_size": BATCH, **overrides}
     args = hosted.arguments(host, algorithm, shape, **options, buffer_size=options["batch_size"])
-    return hosted.arm(host, args, shape)
+    arm = hosted.arm(host, args, shape)
+    if args.use_cuda:
+        arm.learner.cuda()
+    return arm
 
 
 # -- cases ---------------------------------------------------------------------------------------------
@@ -93,25 +104,30 @@ def build(host: Host, algorithm: str, shape: Shape, **overrides: Any) -> Arm:
 def _updates(host: Host, effort: Effort) -> Iterator[timing.Row]:
     """One SGD step on 32 episodes: of SMAX battles fought at random, and full-length random ones."""
     for shape in [LBF, *map(hosted.smax_shape, effort.maps)]:
-        stock = build(host, "qmix", shape)
-        parity = build(host, "qmix_fc", shape, lim=PARITY)
+        on = effort.options
+        stock = build(host, "qmix", shape, **on)
+        parity = build(host, "qmix_fc", shape, lim=PARITY, **on)
         ours = ("qmix_entity", "qmix_entity_lim", "qmix_lim")
-        arms = {"parity": parity, **{name: build(host, name, shape) for name in ours}}
+        arms = {"parity": parity, **{name: build(host, name, shape, **on) for name in ours}}
         if shape.name == "2s3z" and not effort.is_quick:
             arms |= {
                 f"qmix_entity_lim masker={masker}": build(
-                    host, "qmix_entity_lim", shape, lim={"masker": {"name": masker}}
+                    host, "qmix_entity_lim", shape, lim={"masker": {"name": masker}}, **on
                 )
                 for masker in masking.REGISTRY
             }
-            arms |= {f"{name} acting=True": build(host, name, shape, lim=_TRAINED) for name in _INFERRING}
             arms |= {
-                f"qmix_lim {what}": build(host, "qmix_lim", shape, lim=lim) for what, lim in _REACHING.items()
+                f"{name} acting=True": build(host, name, shape, lim=_TRAINED, **on) for name in _INFERRING
+            }
+            arms |= {
+                f"qmix_lim {what}": build(host, "qmix_lim", shape, lim=lim, **on)
+                for what, lim in _REACHING.items()
             }
         full = hosted.random_batch(host, shape, BATCH)
+        full.to(effort.device)
         if shape.env == "smax":
-            buffer = _battles(host, shape)
-            yield from _update_rows("update, replay", shape, stock, arms, partial(_sample, buffer), effort)
+            sample = partial(_sample, _battles(host, shape), BATCH, effort.device)
+            yield from _update_rows("update, replay", shape, stock, arms, sample, effort)
             arms = {name: arm for name, arm in arms.items() if "=" not in name}
         yield from _update_rows(
             "update, full length", shape, stock, arms, partial(timing.given, full), effort
@@ -159,9 +175,12 @@ def _battles(host: Host, shape: Shape) -> Any:
     return buffer
 
 
-def _sample(buffer: Any) -> Any:
-    batch = buffer.sample(BATCH)
-    return batch[:, : batch.max_t_filled()]
+def _sample(buffer: Any, n_episodes: int, device: str) -> Any:
+    """A batch as the hosts' run loop makes it."""
+    batch = buffer.sample(n_episodes)
+    batch = batch[:, : batch.max_t_filled()]
+    batch.to(device)
+    return batch
 
 
 def _acting(host: Host, effort: Effort) -> Iterator[timing.Row]:
@@ -169,15 +188,16 @@ def _acting(host: Host, effort: Effort) -> Iterator[timing.Row]:
     import torch
 
     for shape in map(hosted.smax_shape, effort.maps):
-        arms = {"host": build(host, "qmix", shape)}
-        arms |= {name: build(host, name, shape) for name in ("qmix_fc", "qmix_entity", "qmix_lim")}
-        if not effort.is_quick:
+        on = effort.options
+        arms = {"host": build(host, "qmix", shape, **on)}
+        arms |= {name: build(host, name, shape, **on) for name in ("qmix_fc", "qmix_entity", "qmix_lim")}
+        if not effort.is_quick and effort.device == "cpu":
             arms |= {
                 f"{name} compile=True": build(host, name, shape, lim={"compile": True})
                 for name in ("qmix_entity", "qmix_lim")
             }
         batch = hosted.random_batch(host, shape, ENVS, limit=4)
-
+        batch.to(effort.device)
         for case, timed in (("acting, actions chosen", _choose), ("acting, agent alone", _step)):
             contestants = {name: partial(timed, arm) for name, arm in arms.items()}
             with torch.inference_mode():
@@ -201,9 +221,9 @@ def _loops(host: Host, effort: Effort) -> Iterator[timing.Row]:
     """Milliseconds per environment step of acting and learning, in the vectorised runner, with as many SGD
     steps of 32 episodes as episodes; and of acting alone."""
     for shape in map(hosted.smax_shape, [m for m in effort.maps if m != "27m_vs_30m"]):
-        arms = {"host": build(host, "qmix", shape)}
+        arms = {"host": build(host, "qmix", shape, **effort.options)}
         arms |= {
-            name: build(host, name, shape, batch_size=BATCH * UPDATES)
+            name: build(host, name, shape, batch_size=BATCH * UPDATES, **effort.options)
             for name in (
                 ("qmix_fc", "qmix_lim") if effort.is_quick else ("qmix_fc", "qmix_entity", "qmix_lim")
             )
@@ -243,8 +263,9 @@ class _Loop:
         start = time.perf_counter()
         self.act()
         for _ in range(self.n_samples):
-            batch = self.buffer.sample(self.arm.args.batch_size)
-            self.arm.learner.train(batch[:, : batch.max_t_filled()], _LATE, _LATE)
+            batch = _sample(self.buffer, self.arm.args.batch_size, self.arm.args.device)
+            self.arm.learner.train(batch, _LATE, _LATE)
+        timing.finish()
         return (time.perf_counter() - start) / (self.runner.t_env - before)
 
 
@@ -307,25 +328,27 @@ def _peak_memory() -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
-def _by_agents(host: Host) -> list[tuple[float, timing.Row]]:
+def _by_agents(host: Host, effort: Effort) -> list[tuple[float, timing.Row]]:
     """(agents, row) of updates on 8 random episodes of 30 steps."""
     points: list[tuple[float, timing.Row]] = []
     for map_name in ("3m", "5m_vs_6m", "8m", "10m_vs_11m", "27m_vs_30m"):
         shape = hosted.smax_shape(map_name)
-        points += [(shape.n_agents, row) for row in _growth_rows(host, shape, 8, 30)]
+        points += [(shape.n_agents, row) for row in _growth_rows(host, shape, 8, 30, effort)]
     return points
 
 
-def _by_length(host: Host) -> list[tuple[float, timing.Row]]:
+def _by_length(host: Host, effort: Effort) -> list[tuple[float, timing.Row]]:
     """(steps, row) of updates on 8 random episodes of 2s3z."""
     shape = hosted.smax_shape("2s3z")
-    return [(n, row) for n in (15, 30, 60, 120, 240) for row in _growth_rows(host, shape, 8, n)]
+    return [(n, row) for n in (15, 30, 60, 120, 240) for row in _growth_rows(host, shape, 8, n, effort)]
 
 
-def _growth_rows(host: Host, shape: Shape, n_episodes: int, limit: int) -> list[timing.Row]:
-    arms = {"parity": build(host, "qmix_fc", shape, lim=PARITY, batch_size=n_episodes)}
-    arms["qmix_lim"] = build(host, "qmix_lim", shape, batch_size=n_episodes)
+def _growth_rows(host: Host, shape: Shape, n_episodes: int, limit: int, effort: Effort) -> list[timing.Row]:
+    on = effort.options
+    arms = {"parity": build(host, "qmix_fc", shape, lim=PARITY, batch_size=n_episodes, **on)}
+    arms["qmix_lim"] = build(host, "qmix_lim", shape, batch_size=n_episodes, **on)
     batch = hosted.random_batch(host, shape, n_episodes, limit)
-    stock = build(host, "qmix", shape)
-    rows = list(_update_rows("growth", shape, stock, arms, lambda: batch, FULL))
+    batch.to(effort.device)
+    stock = build(host, "qmix", shape, **on)
+    rows = list(_update_rows("growth", shape, stock, arms, lambda: batch, effort))
     return [row._replace(shape=f"{shape.name}, {n_episodes} episodes of {limit}") for row in rows]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 
 class Row(NamedTuple):
@@ -29,9 +30,17 @@ def given(data: Any) -> Any:
 
 def seconds(work: Callable[[], Any]) -> float:
     """Wall-clock seconds that ``work`` takes."""
+    finish()
     start = time.perf_counter()
     work()
+    finish()
     return time.perf_counter() - start
+
+
+def finish() -> None:
+    """Wait for what a GPU still has to do."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def race(
