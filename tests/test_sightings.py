@@ -29,11 +29,11 @@ def test_sightings_by_hand() -> None:
             [1.0, 2.0, 5.0, FADING**2, 3.0, 4.0, 7.0, 1.0],
         ]
     )
-    sightings = Sightings(SMALL)
+    sightings, is_visible = Sightings(SMALL), tokens.visibility(obs, SMALL)
     assert (sightings.size, sightings.own_size, sightings.width("enemy")) == (8, 1, 4)
-    torch.testing.assert_close(sightings.sequence(obs, [1, 1, 1]), expected)
+    torch.testing.assert_close(sightings.sequence(obs, is_visible, [1, 1, 1]), expected)
     (chosen,) = sightings.chosen(
-        obs, [1, 1, 1], {"enemy": torch.tensor([[0, 1], [0, 0], [1, 0]]) > 0}
+        obs, is_visible, [1, 1, 1], {"enemy": torch.tensor([[0, 1], [0, 0], [1, 0]]) > 0}
     ).values()
     assert (chosen.rows.tolist(), chosen.slots.tolist()) == ([0, 2], [1, 0])
     torch.testing.assert_close(chosen.sightings, torch.stack([expected[0, 4:], expected[2, :4]]))
@@ -58,7 +58,8 @@ def test_whole_episodes_are_remembered_as_step_by_step(layout: Layout) -> None:
     obs = random_obs(layout, n_agents, len(lengths), 6)
     packing, sightings = Packing(torch.arange(6) < lengths), Sightings(layout)
     counts = [count * n_agents for count in packing.counts]
-    whole = sightings.sequence(packing.pack(obs).flatten(0, 1), counts)
+    packed = packing.pack(obs).flatten(0, 1)
+    whole = sightings.sequence(packed, tokens.visibility(packed, layout), counts)
     remembered, steps = torch.zeros(obs[:, 0].flatten(0, 1).shape[0], sightings.size), []
     for t in range(6):
         remembered = sightings.after(obs[:, t].flatten(0, 1), remembered)

@@ -60,22 +60,26 @@ class EntityBeliefAutoencoder(Belief):
 
     def states_of(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """See ``Belief.states_of``."""
-        remembered = self.sightings.sequence(inputs[:, : self.obs_size], counts)
-        return torch.cat([self._agents(inputs, counts), remembered], dim=1)
+        obs = inputs[:, : self.obs_size]
+        is_visible = tokens.visibility(obs, self.decoder.layout)
+        remembered = self.sightings.sequence(obs, is_visible, counts)
+        return torch.cat([self._agents(inputs, is_visible, counts), remembered], dim=1)
 
     def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
         """See ``Belief.inferred_of``; no more is decoded than what is out of sight."""
         obs, layout = inputs[:, : self.obs_size], self.decoder.layout
-        parts = tokens.is_out_of_sight(obs, layout).split([group.count for group in layout.groups], dim=1)
+        is_visible = tokens.visibility(obs, layout)
+        is_unseen = tokens.is_out_of_view(is_visible, layout)
+        parts = is_unseen.split([group.count for group in layout.groups], dim=1)
         is_wanted = {group.kind: part for group, part in zip(layout.groups, parts, strict=True)}
-        chosen = self.sightings.chosen(obs, counts, is_wanted)
-        inferred = self.decoder.infer_chosen(self._agents(inputs, counts), chosen)
+        chosen = self.sightings.chosen(obs, is_visible, counts, is_wanted)
+        inferred = self.decoder.infer_chosen(self._agents(inputs, is_visible, counts), chosen)
         return inferred if rows is None else inferred.index_select(0, rows)
 
-    def _agents(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        """What of the states is not of sightings: (S, W + E)."""
+    def _agents(self, inputs: torch.Tensor, is_visible: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """What of the states is not of sightings, (S, W + E), with the tokens (S, K) that are shown."""
         obs = inputs[:, : self.obs_size]
-        shown = tokens.is_shown(obs).nonzero().squeeze(1)
+        shown = is_visible.any(dim=1).nonzero().squeeze(1)
         features = self.trunk.encode(self.trunk.gather(inputs, None, shown)).features
         return torch.cat(
             [packed_gru(self.rnn, torch.relu_(features), counts), self.sightings.own(obs)], dim=1

@@ -95,22 +95,26 @@ class Sightings(nn.Module):
         now = nn.functional.pad(obs, (0, 1), value=1.0).index_select(1, self.columns)
         return torch.where(is_new, now, remembered * self.fading)
 
-    def sequence(self, obs: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        """The same over whole episodes: observations (S, O), ``counts`` rows at each time step, not
-        increasing → sightings (S, G)."""
+    def sequence(self, obs: torch.Tensor, is_visible: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """The same over whole episodes: observations (S, O) that show these tokens (S, K), ``counts`` rows at
+        each time step, not increasing → sightings (S, G)."""
         is_wanted = {
             group.kind: torch.ones(len(obs), group.count, dtype=torch.bool, device=obs.device)
             for group in self.groups
         }
-        of_kind = self.chosen(obs, counts, is_wanted)
+        of_kind = self.chosen(obs, is_visible, counts, is_wanted)
         return torch.cat([part.sightings.view(len(obs), -1) for part in of_kind.values()], dim=1)
 
     def chosen(
-        self, obs: torch.Tensor, counts: list[int], is_wanted: Mapping[str, torch.Tensor]
+        self,
+        obs: torch.Tensor,
+        is_visible: torch.Tensor,
+        counts: list[int],
+        is_wanted: Mapping[str, torch.Tensor],
     ) -> dict[str, Chosen]:
         """Those of each kind that are wanted (S, K) bool, of observations (S, O) in the order of ``Packing``,
-        ``counts`` rows at each time step."""
-        parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._seen(obs)
+        which show tokens of all kinds as ``is_visible`` (S, K) says; ``counts`` rows at each time step."""
+        parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._seen(is_visible)
         last, fresh = _last_seen(torch.cat(list(is_seen.values()), dim=1), counts)
         found, first = {}, 0
         for group in self.groups:
@@ -125,9 +129,8 @@ class Sightings(nn.Module):
             first += group.count
         return found
 
-    def _seen(self, obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Which tokens of each kind (R, K) bool the observations (R, O) show."""
-        is_visible = tokens.visibility(obs, self.layout)
+    def _seen(self, is_visible: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Tokens of all kinds that are shown (R, K) bool → those of each that may be hidden."""
         parts = is_visible.split([group.count for group in self.layout.groups], dim=1)
         return {g.kind: part for g, part in zip(self.layout.groups, parts, strict=True) if g.is_hideable}
 

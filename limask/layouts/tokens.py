@@ -42,7 +42,11 @@ def visibility(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
 def is_out_of_sight(obs: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Which tokens (..., K) bool are not shown to an agent that is there to see them. To the dead nothing is
     out of sight: they are told from the living, who show themselves, where the layout has such tokens."""
-    is_visible = visibility(obs, layout)
+    return is_out_of_view(visibility(obs, layout), layout)
+
+
+def is_out_of_view(is_visible: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """The same by which tokens (..., K) bool are shown."""
     if all(group.is_hideable for group in layout.groups):
         return ~is_visible
     return ~is_visible & is_visible.any(dim=-1, keepdim=True)
