@@ -194,11 +194,16 @@ def test_what_does_not_go_there(
     assert not output.exists()
 
 
-def test_inspect_and_load(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_watch_and_load(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["inspect", str(runs["qmix_lim"]), "--output", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
     assert "battle of seed 10000, return " in told
     assert "food: " in told and "player: " in told
+    assert main(["watch", str(runs["qmix_lim"]), "--output", str(tmp_path / "film")]) == 0
+    assert "battle of seed 10000, return " in capsys.readouterr().out
+    assert (tmp_path / "film/battle_10000.gif").read_bytes().startswith(b"GIF")
     team = limask.load(runs["qmix_lim"])
     shape = team.shape
     assert (shape.name, shape.n_agents, shape.limit) == (KEY, 3, N_STEPS)

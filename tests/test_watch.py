@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import animation
+from matplotlib.patches import Rectangle
 from PIL import Image
 from run_parts import STOP, save_run
 
@@ -17,6 +18,7 @@ from limask.autoencoder.beliefs import filled_in
 from limask.autoencoder.losses import Standardiser
 from limask.cli import main
 from limask.envs.smax import SmaxVector
+from limask.envs.smax_battle import MOVES
 from limask.experiments import hosted
 from limask.experiments.evaluation import battles, episode, watch_output
 from limask.experiments.evaluation.filming import scene
@@ -25,8 +27,8 @@ from limask.experiments.evaluation.trained import Frozen, freeze
 from limask.experiments.evaluation.watch_film import Film, Scene, box_of
 from limask.experiments.evaluation.watch_output import Picture
 from limask.hosts.base import Host
-from limask.layouts import Layout, TokenGroup, smax_layout, tokens
-from limask.layouts.places import Places, Units
+from limask.layouts import Layout, TokenGroup, lbf_layout, smac_layout_of, smax_layout, tokens
+from limask.layouts.places import Around, Places, Units
 
 N_AGENTS, SEED = 3, 10_000  # on 3m
 ENV_ARGS = {"map_name": "3m", "seed": 1, "sight_range": 0.6}
@@ -165,8 +167,9 @@ def film(runs: dict[str, Path]) -> Film:
     twice = [Units(*(torch.cat([part, part]) for part in some)) for some in (truth, seen, believed)]
     values = torch.arange(14.0).view(2, 7)
     played = Scene(
-        read_run(runs["own"]), True, *twice, torch.full((2,), 5.0), torch.tensor([[2, -1], [-1, -1]]),
-        values, torch.ones(2, 7, dtype=torch.bool), torch.tensor([6, 4]), None,
+        read_run(runs["own"]), "won", *twice, torch.full((2,), 5.0), 2, torch.tensor([[2, -1], [-1, -1]]),
+        [*MOVES, "attack 1", "attack 2"], values, torch.ones(2, 7, dtype=torch.bool), torch.tensor([6, 4]),
+        None,
     )  # fmt: skip
     return Film([played], 2, 32.0, SEED, "dropout 0.4")
 
@@ -213,6 +216,7 @@ def test_what_is_drawn_of_the_map(film: Film) -> None:
     """Units reach from (4, 8) to (20, 12), and two units of the map are around them."""
     assert box_of(film) == (2.0, 5.0, 20.0, 10.0)
     (played,) = film.scenes
+    assert played.truth is not None
     high = played.truth._replace(place=torch.tensor([[[4.0, 1.0]] * 4, [[4.0, 28.0]] * 4]))
     box = box_of(film._replace(scenes=[played._replace(truth=high)]))
     assert box == (4 - 15.5, -1.0, 31.0, 31.0)
@@ -220,13 +224,67 @@ def test_what_is_drawn_of_the_map(film: Film) -> None:
 
 def test_the_dead_see_nothing(film: Film) -> None:
     (played,) = film.scenes
-    played.truth.is_there[1, 1] = False
+    assert played.truth is not None
+    played.truth.is_there[1, 1] = played.seen.is_there[1, 1] = False
     picture = Picture(film)
     picture.draw(1)
     ((battle, view, values, _),) = picture.columns
     assert not view.get_lines() and "agent 2 is dead" in [text.get_text() for text in view.texts]
     assert not values.get_lines()
     assert marks(battle, "x").keys() == {(10, 9)}, "where it fell"
+
+
+def test_around_an_agent_by_hand() -> None:
+    """Agent 2 of two sees its teammate half a sight range to the right and enemy 1 below; then it is dead."""
+    params = {
+        "n_agents": 2, "n_enemies": 2, "a_race": "T", "b_race": "T", "unit_type_bits": 0, "map_type": "",
+    }  # fmt: skip
+    layout = smac_layout_of(params, {})
+    # Movement; two enemies and an ally: flag, distance, x, y, health; own health.
+    enemy, ally = [1.0, 0.2, 0.0, -0.2, 0.6], [1.0, 0.5, 0.5, 0.0, 0.9]
+    sees = [*[1.0] * 4, *enemy, *[0.0] * 5, *ally, 0.8]
+    obs = torch.tensor([[[0.0] * 20, sees], [[0.0] * 20, [0.0] * 20]])  # (T, N, O)
+    around = Around(layout, 2, 1.0)
+    state = torch.zeros(2, 7)
+    seen = around.seen(obs, state)
+    assert seen.is_there[:, 1].tolist() == [[True, True, True, False], [False] * 4]
+    assert not seen.is_there[:, 0].any()
+    torch.testing.assert_close(seen.place[0, 1, :3], torch.tensor([[0.5, 0.0], [0.0, 0.0], [0.0, -0.2]]))
+    torch.testing.assert_close(seen.health[0, 1, :3], torch.tensor([0.9, 0.8, 0.6]))
+    assert around.truth(state) is None
+    assert around.sights(state).tolist() == [[1.0, 1.0]] * 2
+
+
+def test_around_a_player_by_hand() -> None:
+    """Rows grow downwards, from the corner of what is seen: food is two above, a player one to the left."""
+    layout = lbf_layout({"key": "lbforaging:Foraging-2s-8x8-2p-2f-v3"})
+    obs = torch.tensor([[[0.0, 2.0, 3.0, -1.0, -1.0, 0.0, 2.0, 2.0, 1.0, 2.0, 1.0, 2.0]] * 2])
+    seen = Around(layout, 2, 2.5).seen(obs, torch.zeros(1, 24))
+    # Agents 1 and 2 as agent 1 sees them, and two foods.
+    assert seen.is_there[0, 0].tolist() == [True, True, True, False]
+    assert seen.place[0, 0, :3].tolist() == [[0, 0], [-1, 0], [0, 2]]
+    assert seen.place[0, 1, :2].tolist() == [[-1, 0], [0, 0]]
+    assert seen.health[0, 0].tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("is_grid", [False, True])
+def test_what_is_around_an_agent_is_drawn_without_the_truth(film: Film, is_grid: bool) -> None:
+    (played,) = film.scenes
+    around = film._replace(
+        scenes=[played._replace(truth=None, targets=None)], map_size=None, is_grid=is_grid, others="food"
+    )
+    assert box_of(around) == (-6.0, -6.0, 12.0, 12.0)
+    picture = Picture(around)
+    picture.draw(0)
+    ((battle, view, _, _),) = picture.columns
+    assert battle is None
+    assert not marks(view, "."), "nobody knows where they really are"
+    solid = {at for at, line in marks(view, "s").items() if line.get_markerfacecolor() != "none"}
+    assert solid == {(14, 10)}
+    squares = [patch for patch in view.patches if isinstance(patch, Rectangle) and patch.get_width() == 10]
+    assert [square.get_xy() for square in squares] == ([(5, 4)] if is_grid else [])
+    told = [text.get_text() for text in picture.figure.legends[0].texts]
+    assert told == ["agent", "food", "believed (fainter: less health)"]
 
 
 # -- the command ------------------------------------------------------------------------------------------
@@ -280,9 +338,9 @@ def test_what_cannot_be_watched(
     config["env_args"]["map_name"] = "8m"
     (other / "config.json").write_text(json.dumps(config))
     (other / "models").symlink_to(runs["belief"] / "models")
-    fails("trained on 3m and 8m: expected the same map", own, str(other))
+    fails("trained on smax 3m and smax 8m: expected the same map", own, str(other))
     (other / "config.json").write_text(json.dumps(config | {"env": "gymma"}))
-    fails("was trained on env=gymma: expected a run on env=smax", str(other))
+    fails("trained on smax 3m and gymma 8m: expected the same map", own, str(other))
     monkeypatch.setattr(animation.writers, "is_available", lambda name: name != "ffmpeg")
     fails("--format=mp4: expected the program ffmpeg on the PATH", own, "--format", "mp4")
 

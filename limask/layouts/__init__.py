@@ -10,7 +10,7 @@ from collections.abc import Callable
 from limask.config import LimConfig
 from limask.layouts.base import Frame, Layout, TokenGroup, token_starts
 from limask.layouts.declared import declared_layout, flat_layout
-from limask.layouts.foraging import is_foraging, lbf_layout
+from limask.layouts.foraging import is_foraging, lbf_layout, lbf_sight
 from limask.layouts.starcraft import (
     SMAC_FLAGS,
     SMAC_MAP,
@@ -91,6 +91,7 @@ __all__ = [
     "layout_name",
     "map_params",
     "lbf_layout",
+    "lbf_sight",
     "smac_layout",
     "smac_layout_of",
     "smaclite_layout",

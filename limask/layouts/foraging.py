@@ -17,6 +17,27 @@ def is_foraging(key: str) -> bool:
     return _NAME.fullmatch(key) is not None
 
 
+def lbf_sight(env_args: Block) -> int:
+    """Cells that a player sees far in each direction: the whole field's, where nothing limits it."""
+    return _task(env_args)[0]
+
+
+def _task(env_args: Block) -> tuple[int, int, int, int]:
+    """Sight, length of the field's longer side, players, foods."""
+    key = str(env_args.get("key"))
+    found = _NAME.fullmatch(key)
+    if found is None or env_args.get("grid_observation"):
+        raise LimaskError(
+            f"env_args.key={key!r} with lim.layout='lbf': expected an LBF task with observations of "
+            "entities, such as lbforaging:Foraging-2s-8x8-2p-2f-coop-v3; set lim.layout=flat"
+        )
+    sight, rows, columns, players, foods = (int(part) if part else None for part in found.groups())
+    size = max(env_args.get("field_size", (rows, columns)))
+    sight = env_args.get("sight", sight)
+    players, foods = env_args.get("players", players), env_args.get("max_num_food", foods)
+    return size if sight is None else min(sight, size), size, players, foods
+
+
 def lbf_layout(env_args: Block) -> Layout:
     """Foods, then the agent itself, then the other players: row, column and level of each.
 
@@ -29,18 +50,8 @@ def lbf_layout(env_args: Block) -> Layout:
         env_args: ``key`` names the task; the arguments of the environment in it (``players``,
             ``max_num_food``, ``sight``, ``field_size``, ``observe_agent_levels``) go before the name.
     """
-    key = str(env_args.get("key"))
-    found = _NAME.fullmatch(key)
-    if found is None or env_args.get("grid_observation"):
-        raise LimaskError(
-            f"env_args.key={key!r} with lim.layout='lbf': expected an LBF task with observations of "
-            "entities, such as lbforaging:Foraging-2s-8x8-2p-2f-coop-v3; set lim.layout=flat"
-        )
-    sight, rows, columns, players, foods = (int(part) if part else None for part in found.groups())
-    rows, columns = env_args.get("field_size", (rows, columns))
-    players, foods = env_args.get("players", players), env_args.get("max_num_food", foods)
-    sight = env_args.get("sight", sight)
-    sees_all = sight is None or sight >= max(rows, columns)
+    sight, size, players, foods = _task(env_args)
+    sees_all = sight >= size
     place: tuple[str, ...] = ("row", "column")
     other = (*place, "level") if env_args.get("observe_agent_levels", True) else place
     groups = (

@@ -1,4 +1,5 @@
-"""Where units stand on the map: in truth, by the global state, and as an observation or a belief puts them.
+"""Where units stand: on the map, in truth and as an observation or a belief puts them; or, where the truth is
+not known, around who observes.
 
 Axes: ``...`` any leading axes, N agents, U units (the agents and then the enemies), S features of the state,
 O of an observation.
@@ -12,7 +13,7 @@ import torch
 
 from limask.errors import LimaskError
 from limask.layouts import tokens
-from limask.layouts.base import Frame, Layout
+from limask.layouts.base import Frame, Layout, TokenGroup
 from limask.layouts.teammates import by_agent, sight_ranges
 
 
@@ -92,3 +93,80 @@ class Places:
         """States (..., S) → features of each unit (..., U, D)."""
         width = len(self.frame.in_state)
         return state[..., : self.n_units * width].unflatten(-1, (self.n_units, width))
+
+
+#: Features with a token's place, by layout: along the axes to the right and upwards, with their signs.
+_AROUND = {
+    **dict.fromkeys(("smac", "smacv2", "smaclite"), {"relative_x": 1.0, "relative_y": 1.0}),
+    "lbf": {"column": 1.0, "row": -1.0},
+}
+
+
+class Around:
+    """Reads places off observations where no state tells the truth: relative to who observes, who stands at
+    (0, 0), in sight ranges (StarCraft) or cells (LBF).
+
+    Units are the agents and then all others. Where the layout does not know which teammate a token shows,
+    they have the numbers of its slots.
+
+    Args:
+        layout: of the observations.
+        n_agents: N.
+        reach: how far an agent sees.
+
+    Raises:
+        LimaskError: the layout does not say where units stand.
+    """
+
+    def __init__(self, layout: Layout, n_agents: int, reach: float) -> None:
+        if layout.name not in _AROUND:
+            raise LimaskError(
+                f"layout {layout.name!r} says not where units stand: expected SMAX, StarCraft II (SMAC or "
+                "SMACv2), SMAClite or LBF"
+            )
+        self.layout, self.n_agents, self.reach = layout, n_agents, reach
+        self.axes = _AROUND[layout.name]
+
+    def truth(self, state: torch.Tensor) -> None:
+        """Nothing is known of it."""
+
+    def sights(self, state: torch.Tensor) -> torch.Tensor:
+        """Sight ranges (..., N) of the agents, by the shape of the states (..., S)."""
+        return torch.full((*state.shape[:-1], self.n_agents), self.reach)
+
+    def seen(self, obs: torch.Tensor, state: torch.Tensor) -> Units:
+        """Units (..., N, U) as each agent's observation (..., N, O) puts them; to the dead nothing is
+        there."""
+        counts = [group.count for group in self.layout.groups]
+        is_visible = tokens.visibility(obs, self.layout).split(counts, dim=-1)
+        parts = tokens.split(obs, self.layout)
+        own = self.layout.group("own")
+        assert own is not None
+        # Counted from the same corner as all others, or absent where others' places are relative already.
+        origin = self._features(own, parts["own"], [*self.axes], 0.0)
+        tables = {}
+        for group, is_there in zip(self.layout.groups, is_visible, strict=True):
+            if group.is_hideable:
+                place = self._features(group, parts[group.kind], [*self.axes], 0.0) - origin
+                table = torch.cat([place, self._strength(group, parts), is_there.unsqueeze(-1)], dim=-1)
+                is_team = group.kind in ("ally", "player")
+                tables[is_team] = by_agent(table) if is_team else table
+        team, oneself = tables[True], torch.arange(self.n_agents)
+        team[..., oneself, oneself, 2] = self._strength(own, parts)[..., 0, 0]
+        team[..., oneself, oneself, 3] = tokens.is_shown(obs).to(obs.dtype)
+        table = torch.cat([team, tables[False]], dim=-2)
+        signs = torch.tensor(list(self.axes.values()))
+        return Units(table[..., :2] * signs, table[..., 2], table[..., 3] > 0)
+
+    def _strength(self, group: TokenGroup, parts: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Health of tokens (..., K, 1), or 1 of a level above 0; 1 where nothing tells."""
+        name = "level" if "level" in group.features else "health"
+        return self._features(group, parts[group.kind], [name], 1.0).clamp(0.0, 1.0)
+
+    def _features(
+        self, group: TokenGroup, part: torch.Tensor, names: list[str], missing: float
+    ) -> torch.Tensor:
+        """Features of tokens (..., K, D) by their names (..., K, ·); ``missing`` where there are none."""
+        if not set(names) <= set(group.features):
+            return part.new_full((*part.shape[:-1], len(names)), missing)
+        return part[..., [group.features.index(name) for name in names]]

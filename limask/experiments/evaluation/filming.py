@@ -18,15 +18,23 @@ from limask.experiments.evaluation.look import hides_tokens, inspected
 from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.evaluation.trained import Frozen, freeze
 from limask.experiments.evaluation.watch_film import Film, Scene
-from limask.layouts import smax_layout
-from limask.layouts.places import Places, Units
+from limask.layouts import Layout, lbf_sight
+from limask.layouts.places import Around, Places, Units
+
+#: Actions that aim at nobody, by layout.
+_MOVES = {
+    "smax": MOVES,
+    **dict.fromkeys(("smac", "smacv2", "smaclite"), ("no-op", "stop", "north", "south", "east", "west")),
+    "lbf": ("none", "north", "south", "west", "east", "load"),
+}
 
 
 class Filming:
     """Films of ``runs`` in the host ``where``; see ``watch`` for the other arguments.
 
     Raises:
-        LimaskError: there is no such agent, a severity is out of range, or a checkpoint is damaged.
+        LimaskError: there is no such agent, a severity is out of range, nothing is known of where units
+            stand, or a checkpoint is damaged.
     """
 
     def __init__(
@@ -46,10 +54,11 @@ class Filming:
         shape = policies[0].shape
         if agent > shape.n_agents:
             raise LimaskError(f"--agent={agent}: expected 1 to {shape.n_agents} on {shape.name}")
-        self._size = map_size(shape.name)
+        self._layout = policies[0].layout
+        self._size = map_size(shape.name) if shape.env == "smax" else None
         self._plans = []
         for policy in policies:
-            places = Places(smax_layout(policy.args.env_args), shape.n_agents, self._size)
+            places = _places(policy, self._size)
             (perturbation,) = perturbations(perturb, severities, policy)
             self._plans.append((policy, places, perturbation))
             if hides_tokens(policy.run):
@@ -66,10 +75,34 @@ class Filming:
                 scene(policy, places, episode, self._agent - 1)
                 for (policy, places, _), episode in zip(self._plans, battles, strict=True)
             ]
-            yield Film(scenes, self._agent, self._size, self._seed + e, self._going_wrong)
+            others = next(kind for kind in ("food", "enemy") if self._layout.group(kind))
+            yield Film(
+                scenes,
+                self._agent,
+                self._size,
+                self._seed + e,
+                self._going_wrong,
+                others,
+                is_grid=self._layout.name == "lbf",
+            )
 
 
-def scene(policy: Frozen, places: Places, episode: Episode, agent: int) -> Scene:
+def _places(policy: Frozen, size: float | None) -> Places | Around:
+    layout, n_agents = policy.layout, policy.shape.n_agents
+    if size is not None:
+        return Places(layout, n_agents, size)
+    # A player sees the whole of the cells at the end of its sight.
+    reach = lbf_sight(policy.args.env_args) + 0.5 if layout.name == "lbf" else 1.0
+    return Around(layout, n_agents, reach)
+
+
+def _action_names(layout: Layout, n_actions: int, agent: int) -> list[str]:
+    moves = _MOVES[layout.name]
+    verb = "heal" if agent in layout.healers else "attack"
+    return [*moves, *(f"{verb} {k + 1}" for k in range(n_actions - len(moves)))]
+
+
+def scene(policy: Frozen, places: Places | Around, episode: Episode, agent: int) -> Scene:
     """An episode as it is drawn, with what agent ``agent`` (from 0) makes of it."""
     batch, mind = episode.batch, think(policy, episode.batch)
     state, obs = batch["state"][0], batch["obs"][0]
@@ -78,9 +111,11 @@ def scene(policy: Frozen, places: Places, episode: Episode, agent: int) -> Scene
     if mind.believed is not None:
         believed = _of_agent(places.seen(mind.believed, state), agent)
         believed = believed._replace(is_there=believed.is_there & ~seen.is_there)
-    first_attack = len(MOVES)
-    is_attack = episode.taken >= first_attack
-    targets = torch.from_numpy(episode.taken) - first_attack + policy.shape.n_agents
+    first_attack, n_agents = len(MOVES), policy.shape.n_agents
+    targets = None
+    if truth is not None:
+        taken = torch.from_numpy(episode.taken)
+        targets = (taken - first_attack + n_agents).masked_fill(taken < first_attack, -1)
     return Scene(
         policy.run,
         episode.result,
@@ -88,7 +123,9 @@ def scene(policy: Frozen, places: Places, episode: Episode, agent: int) -> Scene
         seen,
         believed,
         places.sights(state)[:, agent],
-        targets.masked_fill(~torch.from_numpy(is_attack), -1),
+        n_agents,
+        targets,
+        _action_names(policy.layout, policy.shape.n_actions, agent),
         mind.values[:, agent],
         batch["avail_actions"][0, :, agent] > 0,
         torch.from_numpy(episode.taken)[:, agent],

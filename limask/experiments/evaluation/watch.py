@@ -12,7 +12,7 @@ from limask.errors import LimaskError
 from limask.experiments.display import say
 from limask.experiments.evaluation import watch_output
 from limask.experiments.evaluation.evaluate import check
-from limask.experiments.evaluation.runs import TrainedRun, common_host, named, read_run
+from limask.experiments.evaluation.runs import TrainedRun, common_host, extras_of, named, read_run
 from limask.experiments.evaluation.watch_film import Film, summary
 from limask.files import check_free, make_folder
 from limask.requirements import require_host
@@ -54,8 +54,8 @@ def watch(
         force: whether files in ``output`` are written anew.
 
     Raises:
-        LimaskError: a package is missing, an argument is out of range, a run has no checkpoint or was not
-            trained on SMAX, or ``output`` holds such files; nothing has been written then.
+        LimaskError: a package is missing, an argument is out of range, a run has no checkpoint or was
+            trained where nothing tells places, or ``output`` holds such files; nothing has been written then.
     """
     severities = [] if severity is None else [severity]
     check(folders, perturb, severities, episodes, seed)
@@ -65,9 +65,9 @@ def watch(
     files = [output / f"battle_{seed + e}.{suffix}" for e in range(episodes)]
     check_free(output, [file.name for file in files], force=force)
     where = common_host(runs, host)
-    require_host(where, "smax", "report")
+    require_host(where, *extras_of(runs), "report")
     watch_output.check_suffix(suffix)
-    say(f"Loading {where} and compiling the battles: up to half a minute …")
+    say(f"Loading {where} and its environments: up to half a minute …")
     from limask.experiments.evaluation.filming import Filming
 
     filming = Filming(
@@ -84,18 +84,13 @@ def watch(
 
 
 def _check(runs: Sequence[TrainedRun], agent: int) -> None:
-    for run in runs:
-        if run.config["env"] != "smax":
-            raise LimaskError(
-                f"{run.folder} was trained on env={run.config['env']}: expected a run on env=smax"
-            )
     if len(runs) > SIDE_BY_SIDE:
         raise LimaskError(f"{len(runs)} runs given: expected one, or two to be seen side by side")
-    maps = list(dict.fromkeys(run.config["env_args"]["map_name"] for run in runs))
-    if len(maps) > 1:
+    tasks = list(dict.fromkeys(f"{run.config['env']} {run.task}" for run in runs))
+    if len(tasks) > 1:
         raise LimaskError(
-            f"the runs were trained on {' and '.join(map(str, maps))}: expected the same map, for they fight "
-            "the same battles"
+            f"the runs were trained on {' and '.join(tasks)}: expected the same map, for they fight the same "
+            "battles"
         )
     if agent < 1:
         raise LimaskError(f"--agent={agent}: agents are numbered from 1")

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Map units around the units at their farthest, and the least that is shown of the map.
 _MARGIN, _LEAST = 2.0, 14.0
 
+#: Sight ranges that are shown around an agent.
+_ROOM = 1.2
+
 
 class Scene(NamedTuple):
     """A run's battle of T time steps, the last of which no action follows, and what one agent makes of it.
@@ -25,11 +28,13 @@ class Scene(NamedTuple):
     Attributes:
         run: whose agents fight.
         result: see ``Episode``.
-        truth: (T, U) all units.
-        seen: (T, U) as the agent sees them.
+        truth: (T, U) all units; None where the truth is not known, and all is drawn around the agent.
+        seen: (T, U) as the agent sees them, itself among them while it is there.
         believed: (T, U) those that it does not see, as it takes them to be; None where it infers none.
-        sight: (T,) its sight range in map units.
-        targets: (T, N) units that the agents shoot at, -1 = none.
+        sight: (T,) its sight range, in the units of places.
+        n_agents: N; the first units are the agents.
+        targets: (T, N) units that the agents shoot at, -1 = none; None where that is not known.
+        actions: names of the A actions of the agent.
         values: (T, A) the agent's, of its actions.
         is_available: (T, A) bool.
         taken: (T,) its action.
@@ -38,11 +43,13 @@ class Scene(NamedTuple):
 
     run: TrainedRun
     result: str
-    truth: Units
+    truth: Units | None
     seen: Units
     believed: Units | None
     sight: torch.Tensor
-    targets: torch.Tensor
+    n_agents: int
+    targets: torch.Tensor | None
+    actions: Sequence[str]
     values: torch.Tensor
     is_available: torch.Tensor
     taken: torch.Tensor
@@ -57,14 +64,18 @@ class Scene(NamedTuple):
 class Film(NamedTuple):
     """The same battle of one run, or of two side by side.
 
-    ``agent`` (from 1) is whose view is drawn, ``map_size`` in map units, ``going_wrong`` the perturbation.
+    ``agent`` (from 1) is whose view is drawn, ``map_size`` in map units or None where only what is around it
+    is known, ``going_wrong`` the perturbation, ``others`` what units are called that are no agents;
+    ``is_grid`` says that it sees a square of cells.
     """
 
     scenes: Sequence[Scene]
     agent: int
-    map_size: float
+    map_size: float | None
     seed: int
     going_wrong: str
+    others: str = "enemy"
+    is_grid: bool = False
 
 
 class Box(NamedTuple):
@@ -88,8 +99,12 @@ def summary(film: Film) -> list[str]:
 
 def box_of(film: Film) -> Box:
     """Where units have been in any of the scenes, and some room around: at most twice as wide as high, at
-    most as high as wide."""
-    places = np.concatenate([scene.truth.place[scene.truth.is_there].numpy() for scene in film.scenes])
+    most as high as wide. Where only what is around the agent is known, that."""
+    truths = [scene.truth for scene in film.scenes if scene.truth is not None]
+    if not truths:
+        reach = _ROOM * max(float(scene.sight.max()) for scene in film.scenes)
+        return Box(-reach, -reach, 2 * reach, 2 * reach)
+    places = np.concatenate([truth.place[truth.is_there].numpy() for truth in truths])
     low, high = places.min(axis=0) - _MARGIN, places.max(axis=0) + _MARGIN
     middle, size = (low + high) / 2, np.maximum(high - low, (_LEAST, _LEAST / 2))
     width = max(size)

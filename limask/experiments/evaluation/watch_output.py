@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from limask.envs.smax_battle import MOVES
 from limask.errors import LimaskError
 from limask.experiments.display import COLOURS, Axes
 from limask.experiments.evaluation.watch_film import Film, Scene, box_of
@@ -30,6 +29,8 @@ _DPI = 100
 #: between and below panels.
 _COLUMN, _FIELD, _NAMES = 4.6, 4.4, 0.75
 _ROW, _TOP, _BETWEEN, _BOTTOM = 0.155, 0.5, 0.32, 0.36
+#: Inches of a line above a panel.
+_LINE = 0.17
 
 #: Inches that all rows have at most.
 _ROWS = 4.0
@@ -75,15 +76,15 @@ def _copy(drawn: Path, temporary: Path) -> None:
 class _Panels(NamedTuple):
     """Of one scene."""
 
-    battle: Axes
+    battle: Axes | None
     view: Axes
     values: Axes
     masks: Axes | None
 
 
 class Picture:
-    """The figure of a film: a column for each run with the battle, the agent's view of it, the values of its
-    actions and, where there are any, its masks."""
+    """The figure of a film: a column for each run with the battle, where the truth is known, the agent's view
+    of it, the values of its actions and, where there are any, its masks."""
 
     def __init__(self, film: Film) -> None:
         from matplotlib.figure import Figure
@@ -91,9 +92,11 @@ class Picture:
         self.film, self.box = film, box_of(film)
         self.n_steps = max(scene.n_steps for scene in film.scenes)
         field = _FIELD * self.box.height / self.box.width
-        n_rows = max(max(len(_actions(scene)), len(_tokens(scene))) for scene in film.scenes)
+        n_rows = max(max(len(scene.actions), len(_tokens(scene))) for scene in film.scenes)
+        self.n_fields = 1 if film.map_size is None else 2
         self.row = min(_ROW, _ROWS / n_rows)
-        height = _TOP + 2 * (field + _BETWEEN) + n_rows * self.row + _BOTTOM
+        above = _TOP if film.map_size is not None else _TOP + _LINE
+        height = above + self.n_fields * (field + _BETWEEN) + n_rows * self.row + _BOTTOM
         self.size = (len(film.scenes) * _COLUMN, height)
         self.point = self.box.width / (_FIELD * 72)  # map units of a point
         self.figure = Figure(figsize=self.size, dpi=_DPI, facecolor=_FIGURE)
@@ -102,11 +105,13 @@ class Picture:
 
     def _panels(self, column: int, scene: Scene, field: float) -> _Panels:
         x = column * _COLUMN + (_COLUMN - _FIELD) / 2
-        battle = self._axes(x, _TOP, _FIELD, field)
-        view = self._axes(x, _TOP + field + _BETWEEN, _FIELD, field)
-        top, half = _TOP + 2 * (field + _BETWEEN), _FIELD / 2
+        above = _TOP if self.film.map_size is not None else _TOP + _LINE
+        tops = [above + i * (field + _BETWEEN) for i in range(self.n_fields + 1)]
+        battle = None if self.film.map_size is None else self._axes(x, tops[0], _FIELD, field)
+        view = self._axes(x, tops[-2], _FIELD, field)
+        top, half = tops[-1], _FIELD / 2
         room = (half if scene.masks else _FIELD) - _NAMES - 0.2
-        values = self._axes(x + _NAMES, top, room, self.row * len(_actions(scene)))
+        values = self._axes(x + _NAMES, top, room, self.row * len(scene.actions))
         masks = None
         if scene.masks:
             masks = self._axes(x + half + _NAMES, top, half - _NAMES, self.row * len(_tokens(scene)))
@@ -132,8 +137,10 @@ class Picture:
             for axes in panels:
                 if axes is not None:
                     axes.clear()
-            self._draw_battle(panels.battle, scene, step)
+            if panels.battle is not None:
+                self._draw_battle(panels.battle, scene, step)
             self._draw_view(panels.view, scene, step)
+            self._draw_heads(panels.battle or panels.view, scene, step)
             self._draw_values(panels.values, scene, step)
             if panels.masks is not None:
                 self._draw_masks(panels.masks, scene, step)
@@ -150,18 +157,23 @@ class Picture:
         axes.set_facecolor(ground)
         for spine in axes.spines.values():
             spine.set(color="#c9ced2", linewidth=0.8)
-        size = self.film.map_size
-        axes.add_patch(Rectangle((0, 0), size, size, fill=False, edgecolor=_FAINT, linewidth=1.0))
+        if (size := self.film.map_size) is not None:
+            axes.add_patch(Rectangle((0, 0), size, size, fill=False, edgecolor=_FAINT, linewidth=1.0))
+
+    def _draw_heads(self, axes: Axes, scene: Scene, t: int) -> None:
+        is_over = t == scene.n_steps - 1
+        wrong = f" · {self.film.going_wrong}" if self.film.going_wrong else ""
+        above = 0.0 if self.film.map_size is not None else 72 * _LINE  # the view has a line of its own
+        _head(axes, scene.run.name, up=15 + above, fontsize=9.5, fontweight="bold")
+        _head(axes, f"battle of seed {self.film.seed}{wrong}", up=3 + above)
+        state = scene.result if is_over else f"step {t}"
+        _head(axes, state, is_left=False, up=3 + above, fontweight="bold" if is_over else "normal")
 
     def _draw_battle(self, axes: Axes, scene: Scene, t: int) -> None:
         agent, is_over = self.film.agent - 1, t == scene.n_steps - 1
         self._field(axes, _GROUND)
-        wrong = f" · {self.film.going_wrong}" if self.film.going_wrong else ""
-        _head(axes, scene.run.name, up=15, fontsize=9.5, fontweight="bold")
-        _head(axes, f"battle of seed {self.film.seed}{wrong}")
-        state = scene.result if is_over else f"step {t}"
-        _head(axes, state, is_left=False, fontweight="bold" if is_over else "normal")
-        units, n_agents = scene.truth, scene.targets.shape[1]
+        units, n_agents = scene.truth, scene.n_agents
+        assert units is not None and scene.targets is not None
         if not is_over:
             for i, target in enumerate(scene.targets[t].tolist()):
                 if target >= 0 and units.is_there[t, i] and units.is_there[t, target]:
@@ -178,42 +190,50 @@ class Picture:
             _ring(axes, units.place[t, agent])
 
     def _draw_view(self, axes: Axes, scene: Scene, t: int) -> None:
-        from matplotlib.patches import Circle
-
-        agent, n_agents = self.film.agent - 1, scene.targets.shape[1]
+        agent, n_agents = self.film.agent - 1, scene.n_agents
         believes = "" if scene.believed is None else " and believes"
         truth, seen, believed = scene.truth, scene.seen, scene.believed
         self._field(axes, _DARK)
-        if not truth.is_there[t, agent]:
+        if not seen.is_there[t, agent]:
             _head(axes, f"agent {self.film.agent} is dead")
             return
         _head(axes, f"what agent {self.film.agent} sees{believes}")
-        x, y = truth.place[t, agent].tolist()
-        reach = float(scene.sight[t])
-        axes.add_patch(Circle((x, y), reach, facecolor=_GROUND, edgecolor=_FAINT, linewidth=0.7, zorder=0))
-        for unit in range(len(truth.health[t])):
-            really = truth.place[t, unit].tolist()
+        self._sight(axes, seen.place[t, agent].tolist(), float(scene.sight[t]))
+        for unit in range(len(seen.health[t])):
             if seen.is_there[t, unit]:
                 place = seen.place[t, unit].tolist()
                 self._unit(axes, place, unit, n_agents, float(seen.health[t, unit]))
                 continue
-            if truth.is_there[t, unit]:
+            really = None
+            if truth is not None and truth.is_there[t, unit]:
+                really = truth.place[t, unit].tolist()
                 axes.plot(*really, ".", color=_FAINT, markersize=4, zorder=1)
             if believed is not None and believed.is_there[t, unit]:
                 place, health = believed.place[t, unit].tolist(), float(believed.health[t, unit])
                 self._ghost(axes, place, unit, n_agents, health)
-                if truth.is_there[t, unit]:
+                if really is not None:
                     ends = zip(place, really, strict=True)
                     axes.plot(*ends, ":", color=_FAINT, linewidth=0.8, zorder=1)
-        _ring(axes, truth.place[t, agent])
+        _ring(axes, seen.place[t, agent])
+
+    def _sight(self, axes: Axes, place: Sequence[float], reach: float) -> None:
+        """What an agent at ``place`` can see: as far as ``reach``, or a square of cells."""
+        from matplotlib.patches import Circle, Patch, Rectangle
+
+        x, y = place
+        area: Patch = Circle((x, y), reach)
+        if self.film.is_grid:
+            area = Rectangle((x - reach, y - reach), 2 * reach, 2 * reach)
+        area.set(facecolor=_GROUND, edgecolor=_FAINT, linewidth=0.7, zorder=0)
+        axes.add_patch(area)
 
     def _draw_values(self, axes: Axes, scene: Scene, t: int) -> None:
         of_all = scene.values[scene.is_available]
         low, high = float(of_all.min()), float(of_all.max())
         room = 0.06 * max(high - low, 1e-3)
-        is_alive = bool(scene.truth.is_there[t, self.film.agent - 1])
+        is_alive = bool(scene.seen.is_there[t, self.film.agent - 1])
         is_available = scene.is_available[t] & is_alive
-        labels = _rows(axes, "values of its actions", _actions(scene), self.row * 45, is_available.tolist())
+        labels = _rows(axes, "values of its actions", scene.actions, self.row * 45, is_available.tolist())
         axes.set_xlim(low - room, high + room)
         taken = -1 if t == scene.n_steps - 1 else int(scene.taken[t])
         for action in is_available.nonzero().flatten().tolist():
@@ -271,12 +291,13 @@ class Picture:
 
         marks = [
             mark("o", "agent", color=_ALLY, markersize=6),
-            mark("s", "enemy", color=_ENEMY, markersize=6),
+            mark("s", self.film.others, color=_ENEMY, markersize=6),
         ]
         if any(scene.believed is not None for scene in self.film.scenes):
             hollow = {"markerfacecolor": "none", "markeredgewidth": 1.2, "markersize": 6}
             marks.append(mark("o", "believed (fainter: less health)", markeredgecolor=_ALLY, **hollow))
-        marks.append(mark(".", "where it is, unseen", color=_FAINT, markersize=4))
+        if self.film.map_size is not None:
+            marks.append(mark(".", "where it is, unseen", color=_FAINT, markersize=4))
         self.figure.legend(
             handles=marks, loc="lower left", ncols=len(marks), frameon=False, fontsize=7, labelcolor=_TEXT,
             handletextpad=0.2, columnspacing=1.0, borderpad=0.3,
@@ -319,11 +340,6 @@ def _look(unit: int, n_agents: int) -> tuple[str, str, int]:
     if unit < n_agents:
         return _ALLY, "o", unit + 1
     return _ENEMY, "s", unit - n_agents + 1
-
-
-def _actions(scene: Scene) -> list[str]:
-    n_targets = scene.values.shape[1] - len(MOVES)
-    return [*MOVES, *(f"attack {k + 1}" for k in range(n_targets))]
 
 
 def _tokens(scene: Scene) -> list[str]:
