@@ -424,12 +424,8 @@ def test_folders_that_hold_no_trained_run(host: Host, tmp_path: Path) -> None:
     fails(tmp_path / "nowhere", "nowhere holds no run")
     run = save_run(host, tmp_path / "results/sacred/qmix_entity/3m/1", "qmix_entity")
     config = json.loads((run / "config.json").read_text())
-    for key, value, words in (
-        ("env", "gymma", "trained on env=gymma"),
-        ("agent_output_type", "pi_logits", "agent_output_type=pi_logits"),
-    ):
-        (run / "config.json").write_text(json.dumps(config | {key: value}))
-        fails(run, words)
+    (run / "config.json").write_text(json.dumps(config | {"agent_output_type": "pi_logits"}))
+    fails(run, "agent_output_type=pi_logits")
     (run / "config.json").write_text("{}")
     fails(run, "has no agent_output_type")
     (run / "config.json").write_text('{"env":')
