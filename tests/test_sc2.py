@@ -308,32 +308,26 @@ def test_a_replay_is_saved_of_trained_agents(installation: Path, checkout: Path,
 
 
 @NEEDS_EPYMARL
-def test_trained_agents_are_evaluated(installation: Path, checkout: Path, tmp_path: Path) -> None:
+def test_trained_agents_are_evaluated_and_watched(installation: Path, checkout: Path, tmp_path: Path) -> None:
     status, output = train(installation, checkout, "qmix_lim", "t_max=300", "save_model=True")
     assert status == 0, output[-4000:]
-    arguments = [
-        "--perturb",
-        "dropout",
-        "--severity",
-        "0",
-        "1",
-        "--episodes",
-        "2",
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start_module(installation, tmp_path, "limask", "evaluate", str(checkout), *arguments, **pipes)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err[-4000:]
-    assert are_gone(installation), "a process of the game was left running"
-    rows = list(csv.DictReader((tmp_path / "out/evaluate.csv").read_text().splitlines()))
-    assert [(row["map"], row["severity"], row["episodes"]) for row in rows] == [
-        ("3m", "0", "2"),
-        ("3m", "1", "2"),
-    ]
+
+    def limask(command: str, *arguments: str) -> str:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        given = [command, str(checkout), *arguments, "--output", str(tmp_path / command)]
+        process = start_module(installation, tmp_path, "limask", *given, **pipes)
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err[-4000:]
+        assert are_gone(installation), "a process of the game was left running"
+        return out
+
+    limask("evaluate", "--perturb", "dropout", "--severity", "0", "1", "--episodes", "2")
+    rows = list(csv.DictReader((tmp_path / "evaluate/evaluate.csv").read_text().splitlines()))
+    found = [(row["map"], row["severity"], row["episodes"]) for row in rows]
+    assert found == [("3m", "0", "2"), ("3m", "1", "2")]
     assert all(0 <= float(row["win_rate"]) <= 1 for row in rows)
-    assert rows[0]["return"] != rows[1]["return"], "agents that see nobody fight otherwise"
+    assert "battle of seed 10000, " in limask("watch")
+    assert (tmp_path / "watch/battle_10000.gif").read_bytes().startswith(b"GIF")
 
 
 @NEEDS_EPYMARL
