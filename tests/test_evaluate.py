@@ -319,6 +319,15 @@ def test_nothing_is_compiled_for_an_evaluation(host: Host, runs: dict[str, Path]
     assert not hasattr(own.args, "lim")
 
 
+def test_the_same_goes_wrong_for_agents_of_all_layouts(host: Host, tmp_path: Path) -> None:
+    """A run that was told to read its observations as flat features loses the same sightings as others."""
+    flat = {"layout": "flat", "autoencoder": {"name": "none"}, "masker": {"name": "none"}}
+    run = save_run(host, tmp_path / "run", "qmix_fc", lim=flat)
+    frozen = trained.freeze(host, read_run(run), None, env_args={"seed": SEED})
+    assert frozen.mac.agent.layout.name == "flat"
+    assert frozen.layout == LAYOUT
+
+
 # -- transfer --------------------------------------------------------------------------------------------
 
 

@@ -255,6 +255,17 @@ def test_around_an_agent_by_hand() -> None:
     assert around.sights(state).tolist() == [[1.0, 1.0]] * 2
 
 
+def test_around_an_agent_that_is_alone_and_knows_nothing_of_itself() -> None:
+    params = {
+        "n_agents": 1, "n_enemies": 1, "a_race": "T", "b_race": "T", "unit_type_bits": 0, "map_type": "",
+    }  # fmt: skip
+    layout = smac_layout_of(params, {"obs_all_health": False, "obs_own_health": False})
+    assert [group.kind for group in layout.groups] == ["move", "enemy"]
+    seen = Around(layout, 1, 1.0).seen(torch.tensor([[[1.0] * 4 + [1.0, 0.3, 0.3, 0.0]]]), torch.zeros(1, 3))
+    assert seen.is_there.tolist() == [[[True, True]]]
+    torch.testing.assert_close(seen.place[0, 0], torch.tensor([[0.0, 0.0], [0.3, 0.0]]))
+
+
 def test_around_a_player_by_hand() -> None:
     """Rows grow downwards, from the corner of what is seen: food is two above, a player one to the left."""
     layout = lbf_layout({"key": "lbforaging:Foraging-2s-8x8-2p-2f-v3"})

@@ -140,11 +140,14 @@ class Around:
         counts = [group.count for group in self.layout.groups]
         is_visible = tokens.visibility(obs, self.layout).split(counts, dim=-1)
         parts = tokens.split(obs, self.layout)
-        own = self.layout.group("own")
-        assert own is not None
-        # Counted from the same corner as all others, or absent where others' places are relative already.
-        origin = self._features(own, parts["own"], [*self.axes], 0.0)
-        tables = {}
+        own, origin = self.layout.group("own"), obs.new_zeros(1)
+        if own is not None:  # counted from the same corner as others, and absent where those are relative
+            origin = self._features(own, parts["own"], [*self.axes], 0.0)
+        # Of the team, and of all others; either may have nobody in it.
+        tables = {
+            True: obs.new_zeros(*obs.shape[:-1], self.n_agents, 4),
+            False: obs.new_zeros(*obs.shape[:-1], 0, 4),
+        }
         for group, is_there in zip(self.layout.groups, is_visible, strict=True):
             if group.is_hideable:
                 place = self._features(group, parts[group.kind], [*self.axes], 0.0) - origin
@@ -152,7 +155,7 @@ class Around:
                 is_team = group.kind in ("ally", "player")
                 tables[is_team] = by_agent(table) if is_team else table
         team, oneself = tables[True], torch.arange(self.n_agents)
-        team[..., oneself, oneself, 2] = self._strength(own, parts)[..., 0, 0]
+        team[..., oneself, oneself, 2] = 1.0 if own is None else self._strength(own, parts)[..., 0, 0]
         team[..., oneself, oneself, 3] = tokens.is_shown(obs).to(obs.dtype)
         table = torch.cat([team, tables[False]], dim=-2)
         signs = torch.tensor(list(self.axes.values()))

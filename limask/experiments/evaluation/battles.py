@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from limask.errors import LimaskError
 from limask.experiments import hosted
@@ -42,14 +41,14 @@ class Battles:
     ) -> None:
         self._host, self._perturb = hosted.load_host(host), perturb
         most = max(n for n in range(1, SIDE_BY_SIDE + 1) if episodes % n == 0)
-        overrides: dict[str, Any] = {"test_nepisode": episodes, "env_args": {"seed": seed}}
         policies = [
             freeze(
                 self._host,
                 run,
                 map_name,
                 batch_size_run=side_by_side(run.config["env"], most),
-                **overrides,
+                test_nepisode=episodes,
+                env_args={"seed": seed},
             )
             for run in runs
         ]

@@ -80,12 +80,16 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
 
 
 def _layout(host: Host, args: SimpleNamespace, agent: Any, shape: Shape) -> Layout:
-    """The layout that the agents have, or what the host's own would have if they were limask's."""
-    if isinstance(agent, LimAgent):
-        return agent.layout
+    """What the environment's observations hold: the same for all agents, whatever ``lim.layout`` they were
+    trained with, so that the same goes wrong for all. Where nothing is known of it, the agents' own
+    layout."""
     config = LimConfig()
-    known = known_layout(config, args.env, host.layout_args(args))
-    return known or flat_layout(shape.obs_size, config.group_width)
+    try:
+        known = known_layout(config, args.env, host.layout_args(args))
+    except LimaskError:  # no layout serves options such as these, and lim.layout had to say another
+        known = None
+    own = agent.layout if isinstance(agent, LimAgent) else flat_layout(shape.obs_size, config.group_width)
+    return known or own
 
 
 def _fitted(

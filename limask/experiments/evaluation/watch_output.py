@@ -95,8 +95,9 @@ class Picture:
         n_rows = max(max(len(scene.actions), len(_tokens(scene))) for scene in film.scenes)
         self.n_fields = 1 if film.map_size is None else 2
         self.row = min(_ROW, _ROWS / n_rows)
-        above = _TOP if film.map_size is not None else _TOP + _LINE
-        height = above + self.n_fields * (field + _BETWEEN) + n_rows * self.row + _BOTTOM
+        # Where the view is the first panel, its own line stands below those of the battle.
+        self.top = _TOP if film.map_size is not None else _TOP + _LINE
+        height = self.top + self.n_fields * (field + _BETWEEN) + n_rows * self.row + _BOTTOM
         self.size = (len(film.scenes) * _COLUMN, height)
         self.point = self.box.width / (_FIELD * 72)  # map units of a point
         self.figure = Figure(figsize=self.size, dpi=_DPI, facecolor=_FIGURE)
@@ -105,8 +106,7 @@ class Picture:
 
     def _panels(self, column: int, scene: Scene, field: float) -> _Panels:
         x = column * _COLUMN + (_COLUMN - _FIELD) / 2
-        above = _TOP if self.film.map_size is not None else _TOP + _LINE
-        tops = [above + i * (field + _BETWEEN) for i in range(self.n_fields + 1)]
+        tops = [self.top + i * (field + _BETWEEN) for i in range(self.n_fields + 1)]
         battle = None if self.film.map_size is None else self._axes(x, tops[0], _FIELD, field)
         view = self._axes(x, tops[-2], _FIELD, field)
         top, half = tops[-1], _FIELD / 2
@@ -163,7 +163,7 @@ class Picture:
     def _draw_heads(self, axes: Axes, scene: Scene, t: int) -> None:
         is_over = t == scene.n_steps - 1
         wrong = f" · {self.film.going_wrong}" if self.film.going_wrong else ""
-        above = 0.0 if self.film.map_size is not None else 72 * _LINE  # the view has a line of its own
+        above = 72 * (self.top - _TOP)
         _head(axes, scene.run.name, up=15 + above, fontsize=9.5, fontweight="bold")
         _head(axes, f"battle of seed {self.film.seed}{wrong}", up=3 + above)
         state = scene.result if is_over else f"step {t}"
