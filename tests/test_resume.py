@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +34,11 @@ OPTIONS = [
     *(f"{name}_interval=1" for name in ("log", "runner_log", "learner_log")),
 ]  # fmt: skip
 
+#: Environment steps after which a run is cut off: it has learned by then, and has more to learn.
+CUT_AT = 450
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
+LIMASK = ("-m", "limask", "run")
 
 
 @pytest.fixture
@@ -44,8 +46,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts ``limask run``, which does not outlive the test."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def started(results: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "limask", "run", "--results", results, *arguments]
+    def started(results: str, *arguments: str, program: Sequence[str] = LIMASK) -> subprocess.Popen[bytes]:
+        command = [sys.executable, *program, "--results", results, *arguments]
         with (tmp_path / f"{results}.log").open("ab") as log:
             env = os.environ | {"OMP_NUM_THREADS": "1"}
             processes.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log))
@@ -55,13 +57,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.wait()
-
-
-def wait_for(is_so: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 480
-    while not is_so():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def steps_kept(results: Path) -> int:
@@ -81,15 +76,14 @@ def test_cut_off_and_still_the_same_digits(
 ) -> None:
     given = ["--host", str(where), *([] if where == "pymarlzooplus" else ["--compat"])]
     whole = start("whole", *given, "--save-state", "0", *OPTIONS, "seed=3")
-    cut = start("cut", *given, "--save-state", "0.1", *OPTIONS, "seed=3")
-    wait_for(lambda: steps_kept(tmp_path / "cut") > 0, cut)
-    before = steps_kept(tmp_path / "cut")
-    cut.send_signal(number)
+    program = [str(Path(__file__).with_name("cut_run.py")), number.name, str(CUT_AT)]
+    cut = start("cut", *given, "--save-state", "0.001", *OPTIONS, "seed=3", program=program)
     if number == signal.SIGKILL:
-        assert cut.wait(60) == -number
+        assert cut.wait(480) == -number
+        assert 0 < steps_kept(tmp_path / "cut") < CUT_AT, "what came after the last state is lost"
     else:
-        assert cut.wait(240) == 128 + number
-        assert steps_kept(tmp_path / "cut") > before
+        assert cut.wait(480) == 128 + number
+        assert steps_kept(tmp_path / "cut") >= CUT_AT
         assert b"go on with `limask run --resume" in (tmp_path / "cut.log").read_bytes()
 
     resumed = start("cut", "--resume", "cut")
