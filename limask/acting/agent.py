@@ -6,6 +6,7 @@ features, H hidden size, W width of a belief, A actions, P features of inference
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from limask.networks.trunks import (
     GatedLinear,
     Joined,
     TeamTrunk,
+    n_inferred,
 )
 
 #: Share of the rows up to which it pays to encode only those that show anything.
@@ -51,7 +53,8 @@ class LimAgent(nn.Module):
         place = "nowhere" if kind is None else kind.place(config.autoencoder.use_inference)
         # Without entities, one linear layer over all feature groups is what the entity trunk would compute.
         is_entity = config.trunk == "entity" and bool(layout.kinds)
-        self.fc1 = _trunk(spec, layout, is_entity, place)
+        widths = {} if kind is None else kind.inferred_widths(layout)
+        self.fc1 = _trunk(spec, layout, is_entity, place, widths)
         self.rnn: nn.Module = (
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)
         )
@@ -66,7 +69,7 @@ class LimAgent(nn.Module):
             with torch.random.fork_rng(devices=[]):
                 self.autoencoder = kind.build(spec, layout, config)
                 if place == "head":
-                    self.join = Joined(layout.hideable_size, hidden_dim)
+                    self.join = Joined(n_inferred(layout, widths), hidden_dim)
 
     @property
     def window(self) -> int:
@@ -171,11 +174,15 @@ class LimAgent(nn.Module):
 
 
 def _trunk(
-    spec: AgentSpec, layout: Layout, is_entity: bool, place: Place
+    spec: AgentSpec, layout: Layout, is_entity: bool, place: Place, widths: Mapping[str, int]
 ) -> EntityTrunk | FcTrunk | TeamTrunk:
-    """The trunk that takes in inferences which enter at ``place``."""
+    """The trunk that takes in inferences which enter at ``place``, of ``widths`` features by kind."""
     if place == "attention":
         return TeamTrunk(spec, layout.obs_size)
     if is_entity:
-        return EntityTrunk(spec, layout, infers=place == "trunk")
-    return BeliefTrunk(spec, layout) if place == "trunk" else FcTrunk(spec, layout.obs_size)
+        return EntityTrunk(spec, layout, widths if place == "trunk" else None)
+    return (
+        BeliefTrunk(spec, layout, n_inferred(layout, widths))
+        if place == "trunk"
+        else FcTrunk(spec, layout.obs_size)
+    )

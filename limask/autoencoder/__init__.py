@@ -4,6 +4,7 @@ from limask.autoencoder.base import AgentAutoencoder, Autoencoder, TokenAutoenco
 from limask.autoencoder.belief import BeliefAutoencoder
 from limask.autoencoder.entity import EntityAutoencoder
 from limask.autoencoder.entity_belief import EntityBeliefAutoencoder
+from limask.autoencoder.last_sighting import SightingsAutoencoder
 from limask.autoencoder.team import TeamAutoencoder
 
 #: Autoencoder by its name in ``lim.autoencoder.name``; ``none`` is the plain Q-learner.
@@ -13,6 +14,7 @@ REGISTRY: dict[str, type[Autoencoder] | None] = {
     "team": TeamAutoencoder,
     "belief": BeliefAutoencoder,
     "entity_belief": EntityBeliefAutoencoder,
+    "sightings": SightingsAutoencoder,
 }
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "BeliefAutoencoder",
     "EntityAutoencoder",
     "EntityBeliefAutoencoder",
+    "SightingsAutoencoder",
     "TeamAutoencoder",
     "TokenAutoencoder",
     "Truth",

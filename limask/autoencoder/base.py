@@ -64,6 +64,7 @@ class Autoencoder(nn.Module, ABC):
         hides: what maskers hide from it.
         unused: options that it has no use for, by name, each with the one value that is accepted.
         needs_entities: whether the layout has to know entities.
+        is_trained: whether a loss trains it.
         window: last time steps that ``infer_from_window`` reads.
         state_size: W, features of its own hidden state, which the agent carries behind its own.
     """
@@ -71,6 +72,7 @@ class Autoencoder(nn.Module, ABC):
     hides: ClassVar[Unit]
     unused: ClassVar[Mapping[str, object]] = MappingProxyType({})
     needs_entities: ClassVar[bool] = False
+    is_trained: ClassVar[bool] = True
     window: int = 0
     state_size: int = 0
 
@@ -83,6 +85,11 @@ class Autoencoder(nn.Module, ABC):
     def place(cls, use_inference: bool) -> Place:
         """Where its inferences enter the agent, by ``lim.autoencoder.use_inference``."""
         return "nowhere"
+
+    @classmethod
+    def inferred_widths(cls, layout: Layout) -> dict[str, int]:
+        """Features that the agent gets of a token out of sight, by kind: D of each that may be hidden."""
+        return {group.kind: group.width for group in layout.groups if group.is_hideable}
 
     @classmethod
     def check(cls, config: LimConfig) -> None:  # noqa: B027 - most have nothing to add

@@ -57,6 +57,10 @@ class Belief(TokenAutoencoder):
     def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
         """What is inferred (R, P) in these states, of the ``rows`` (R,) that are wanted; None = all."""
 
+    def inferred_in(self, states: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+        """The same (R, P) in states (R, W), of what is out of sight in the observations (R, O)."""
+        return self.decoder.infer(states, obs)
+
     @classmethod
     def place(cls, use_inference: bool) -> Place:
         """See ``Autoencoder.place``."""
@@ -66,7 +70,7 @@ class Belief(TokenAutoencoder):
     def infer_step(self, inputs: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``Autoencoder.infer_step``."""
         states = self.next_states(inputs, states)
-        return self.decoder.infer(states, inputs[:, : self.obs_size]), states
+        return self.inferred_in(states, inputs[:, : self.obs_size]), states
 
     @torch.no_grad()
     def infer_episodes(

@@ -67,12 +67,9 @@ class EntityBeliefAutoencoder(Belief):
 
     def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
         """See ``Belief.inferred_of``; no more is decoded than what is out of sight."""
-        obs, layout = inputs[:, : self.obs_size], self.decoder.layout
-        is_visible = tokens.visibility(obs, layout)
-        is_unseen = tokens.is_out_of_view(is_visible, layout)
-        parts = is_unseen.split([group.count for group in layout.groups], dim=1)
-        is_wanted = {group.kind: part for group, part in zip(layout.groups, parts, strict=True)}
-        chosen = self.sightings.chosen(obs, is_visible, counts, is_wanted)
+        obs = inputs[:, : self.obs_size]
+        is_visible = tokens.visibility(obs, self.decoder.layout)
+        chosen = self.sightings.unseen(obs, is_visible, counts)
         inferred = self.decoder.infer_chosen(self._agents(inputs, is_visible, counts), chosen)
         return inferred if rows is None else inferred.index_select(0, rows)
 
@@ -116,15 +113,11 @@ class EntityBeliefDecoder(TokenDecoder):
 
     def infer_chosen(self, agents: torch.Tensor, chosen: Mapping[str, Chosen]) -> torch.Tensor:
         """What is inferred (R, P) of those that are chosen, and zeros; states ``agents`` (R, W + E)."""
-        base, inferred = self.from_agent(agents), []
-        for group in self.groups:
-            rows, slots, sightings = chosen[group.kind]
-            of_slots = self.slots[group.kind].index_select(0, slots)
-            features = self._features(group.kind, sightings, base.index_select(0, rows), of_slots)
-            whole = agents.new_zeros(len(agents) * group.count, group.width)
-            whole.index_copy_(0, rows * group.count + slots, features)
-            inferred.append(whole.view(len(agents), -1))
-        return torch.cat(inferred, dim=1)
+        base, features = self.from_agent(agents), {}
+        for kind, (rows, slots, sightings) in chosen.items():
+            of_slots = self.slots[kind].index_select(0, slots)
+            features[kind] = self._features(kind, sightings, base.index_select(0, rows), of_slots)
+        return self.sightings.spread(chosen, features, len(agents))
 
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """See ``TokenDecoder._decode``."""

@@ -57,7 +57,13 @@ def read_options(block: object) -> LimConfig:
     kind.check(config)
     config.check_unused(kind.unused, "which has no use for it")
     _check_targets(config)
-    if config.autoencoder.weight == 0 and kind.place(config.autoencoder.use_inference) != "nowhere":
+    if config.autoencoder.weight == 0 and masker.learn is not Masker.learn:
+        raise LimaskError(
+            f"lim.masker.name={config.masker.name!r} with lim.autoencoder.weight=0: it learns from errors of "
+            "the reconstruction, and there would be none; set lim.masker.name='random'"
+        )
+    is_used = kind.is_trained and kind.place(config.autoencoder.use_inference) != "nowhere"
+    if config.autoencoder.weight == 0 and is_used:
         name = "autoencoder.use_inference" if config.autoencoder.use_inference else "autoencoder.name"
         raise LimaskError(
             f"lim.{name}={config.value(name)!r} with lim.autoencoder.weight=0: what the agent acts on would "

@@ -77,6 +77,11 @@ class Sightings(nn.Module):
         assert group is not None
         return group.width + self.own_size + 1
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """See ``width``, of each kind."""
+        return {group.kind: self.width(group.kind) for group in self.groups}
+
     def split(self, remembered: torch.Tensor) -> dict[str, torch.Tensor]:
         """All sightings (R, G) → those of each kind (R, K, D + E + 1)."""
         parts = remembered.split([group.count * self.width(group.kind) for group in self.groups], dim=-1)
@@ -114,7 +119,7 @@ class Sightings(nn.Module):
     ) -> dict[str, Chosen]:
         """Those of each kind that are wanted (S, K) bool, of observations (S, O) in the order of ``Packing``,
         which show tokens of all kinds as ``is_visible`` (S, K) says; ``counts`` rows at each time step."""
-        parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._seen(is_visible)
+        parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._of_kinds(is_visible)
         last, fresh = _last_seen(torch.cat(list(is_seen.values()), dim=1), counts)
         found, first = {}, 0
         for group in self.groups:
@@ -129,9 +134,26 @@ class Sightings(nn.Module):
             first += group.count
         return found
 
-    def _seen(self, is_visible: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Tokens of all kinds that are shown (R, K) bool → those of each that may be hidden."""
-        parts = is_visible.split([group.count for group in self.layout.groups], dim=1)
+    def unseen(self, obs: torch.Tensor, is_visible: torch.Tensor, counts: list[int]) -> dict[str, Chosen]:
+        """``chosen`` of the tokens that are out of sight."""
+        is_wanted = self._of_kinds(tokens.is_out_of_view(is_visible, self.layout))
+        return self.chosen(obs, is_visible, counts, is_wanted)
+
+    def spread(
+        self, chosen: Mapping[str, Chosen], features: Mapping[str, torch.Tensor], n_rows: int
+    ) -> torch.Tensor:
+        """Some ``features`` (C, F) of the sightings of each kind that were ``chosen``, and zeros of all others:
+        (R, K · F of each kind) of ``n_rows``."""
+        parts = []
+        for group in self.groups:
+            of_kind, (rows, slots, _) = features[group.kind], chosen[group.kind]
+            whole = of_kind.new_zeros(n_rows * group.count, of_kind.shape[1])
+            parts.append(whole.index_copy_(0, rows * group.count + slots, of_kind).view(n_rows, -1))
+        return torch.cat(parts, dim=1)
+
+    def _of_kinds(self, of_tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Of tokens of all kinds (R, K) → of those of each that may be hidden."""
+        parts = of_tokens.split([group.count for group in self.layout.groups], dim=1)
         return {g.kind: part for g, part in zip(self.layout.groups, parts, strict=True) if g.is_hideable}
 
 

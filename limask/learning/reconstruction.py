@@ -75,7 +75,9 @@ class Reconstruction(Trainer):
         teacher: LimAgent | None = None,
     ) -> None:
         config, self.agent, self.layout, self.teacher = agent.config, agent, agent.layout, teacher
-        optimiser = torch.optim.Adam(autoencoder.parameters(), lr=config.autoencoder.lr, fused=True)
+        # One with nothing to train has an optimiser, too, of no parameters: torch takes an empty group.
+        own = {"params": list(autoencoder.parameters())}
+        optimiser = torch.optim.Adam([own], lr=config.autoencoder.lr, fused=True)
         masker = masking.build(config, self.layout)
         super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
         self.targets = self.layout.rec_targets(config.autoencoder.targets)

@@ -32,7 +32,7 @@ def entity_dim(spec: AgentSpec) -> int:
 class Gathered(NamedTuple):
     """What an entity trunk encodes: the agents' ``own`` features (R, ·); and of the ``rows`` (S,) that show
     anything (None = of all, S = R) the ``tokens`` of all kinds side by side (S, K, ·), and by kind what is
-    inferred of those that are ``unseen`` (S, K, D), and their ``totals`` (S, D)."""
+    inferred of those that are ``unseen`` (S, K, ·), and their ``totals`` (S, ·)."""
 
     own: torch.Tensor
     rows: torch.Tensor | None
@@ -54,8 +54,9 @@ class EntityTrunk(nn.Module):
     Args:
         spec: sizes.
         layout: of the observation.
-        infers: whether inferences stand behind the agent's own input: a token that is not shown is embedded
-            as what is inferred of it, by a linear layer that begins at zero.
+        inferred: features that are inferred of each token, by kind, where inferences stand behind the agent's
+            own input: a token that is not shown is embedded as what is inferred of it, by a linear layer that
+            begins at zero. None = nothing is.
     """
 
     own_columns: torch.Tensor
@@ -66,9 +67,9 @@ class EntityTrunk(nn.Module):
     #: Rows that show nothing are left out: nearly all of the trunk's work is for entities.
     skips_empty = True
 
-    def __init__(self, spec: AgentSpec, layout: Layout, infers: bool = False) -> None:
+    def __init__(self, spec: AgentSpec, layout: Layout, inferred: Mapping[str, int] | None = None) -> None:
         super().__init__()
-        self.n_agents, self.infers = spec.n_agents, infers
+        self.n_agents, self.inferred = spec.n_agents, inferred
         self.n_ids = spec.n_agents * spec.has_agent_id
         self.obs_size, self.input_size = layout.obs_size, spec.input_size(layout.obs_size)
         self.groups = [group for group in layout.groups if group.kind in layout.kinds]
@@ -89,9 +90,9 @@ class EntityTrunk(nn.Module):
         self.embed = nn.ModuleDict(
             {group.kind: nn.Linear(self.n_features + 2, width, bias=False) for group in self.groups}
         )
-        if infers:
+        if inferred is not None:
             self.embed_inferred = nn.ModuleDict(
-                {group.kind: GatedLinear(group.width, width) for group in self.groups}
+                {group.kind: GatedLinear(inferred[group.kind], width) for group in self.groups}
             )
         self.mix = nn.Linear(len(own) + len(self.groups) * width, spec.hidden_dim)
         with torch.no_grad():  # start as separate layers for the agent itself and for each kind would
@@ -108,10 +109,10 @@ class EntityTrunk(nn.Module):
         return torch.tensor(rows)
 
     def forward(self, inputs: torch.Tensor) -> Encoded:
-        """Inputs (R, D), and (R, P) inferences behind them where it ``infers`` → features (R, H) and
+        """Inputs (R, D), and (R, P) inferences behind them where it takes them → features (R, H) and
         entities' embeddings (R, K, F)."""
         inputs, inferred = inputs[:, : self.input_size], inputs[:, self.input_size :]
-        return self.encode(self.gather(inputs, inferred if self.infers else None))
+        return self.encode(self.gather(inputs, inferred if self.inferred else None))
 
     def gather(
         self, inputs: torch.Tensor, inferred: torch.Tensor | None = None, rows: torch.Tensor | None = None
@@ -140,11 +141,13 @@ class EntityTrunk(nn.Module):
         token = torch.cat([features, torch.stack([is_shown, is_shown * is_aimed], dim=2)], dim=2)
         unseen = {}
         if inferred is not None:
-            parts = inferred.split([group.size for group in self.groups], dim=1)
+            assert self.inferred is not None
+            widths = [self.inferred[group.kind] for group in self.groups]
+            sizes = [n * width for n, width in zip(self.counts, widths, strict=True)]
+            parts = zip(self.groups, widths, inferred.split(sizes, dim=1), strict=True)
             # Torch's sums and small products over slices take several times as long as a copy of these.
             unseen = {
-                group.kind: part.contiguous().view(-1, group.count, group.width)
-                for group, part in zip(self.groups, parts, strict=True)
+                group.kind: part.contiguous().view(-1, group.count, width) for group, width, part in parts
             }
         totals = {kind: part.sum(dim=1) for kind, part in unseen.items()}
         return Gathered(inputs.index_select(1, self.own_columns), rows, token, unseen, totals)

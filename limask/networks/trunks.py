@@ -24,9 +24,14 @@ from limask.networks.spec import AgentSpec
 WIDE = 256
 
 
+def n_inferred(layout: Layout, widths: Mapping[str, int]) -> int:
+    """P, of tokens of these ``widths`` by kind."""
+    return sum(group.count * widths[group.kind] for group in layout.groups if group.is_hideable)
+
+
 class Inferred(NamedTuple):
-    """What is inferred of a kind's tokens, ``features`` (R, K, D), zeros of those that are shown; ``weight``
-    (F, D) embeds them. The embeddings themselves are never made: pools need their sum, heads a product."""
+    """What is inferred of a kind's tokens, ``features`` (R, K, ·), zeros of those that are shown; ``weight``
+    (F, ·) embeds them. The embeddings themselves are never made: pools need their sum, heads a product."""
 
     features: torch.Tensor
     weight: torch.Tensor
@@ -180,12 +185,13 @@ class BeliefTrunk(FcTrunk):
     Args:
         spec: sizes.
         layout: of the observation.
+        size: P, features of the inferences.
     """
 
-    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
+    def __init__(self, spec: AgentSpec, layout: Layout, size: int) -> None:
         super().__init__(spec, layout.obs_size)
         self.input_size = self.in_features
-        self.join = Joined(layout.hideable_size, spec.hidden_dim)
+        self.join = Joined(size, spec.hidden_dim)
 
     def forward(self, inputs: torch.Tensor) -> Encoded:  # type: ignore[override]
         """Inputs (R, D + P) → features (R, H)."""
