@@ -206,6 +206,8 @@ def test_sequence_equals_step_by_step(layout: Layout, trunk: str, is_recurrent: 
         (UNITS, "entity", "belief"),
         (UNITS, "fc", "belief"),
         (UNITS, "entity", "entity_belief"),
+        (UNITS, "entity", "sightings"),
+        (UNITS, "fc", "sightings"),
     ],
 )
 def test_leaving_out_what_shows_nothing_changes_nothing(

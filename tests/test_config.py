@@ -22,6 +22,8 @@ ARMS = ("qmix_fc", "qmix_entity", "qmix_fc_lim", "qmix_entity_lim", "qmix_lim")
 MASKERS = tuple(masking.REGISTRY)
 OPTIONS = [name for name, _ in fields(LimConfig)]
 
+AUTOENCODERS = "none, entity, team, belief, entity_belief, sightings"
+
 # Key, refused value, and what the message has to say beside the key and the value.
 REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("layout", "smaxx", (*LAYOUTS, "did you mean 'smax'")),
@@ -33,8 +35,12 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("group_width", True, ("integer", "at least 1")),
     ("trunk", "entty", ("fc, entity", "did you mean 'entity'")),
     ("trunk", ["fc"], ("fc, entity",)),
-    ("autoencoder.name", "entities", ("none, entity, team, belief, entity_belief", "did you mean 'entity'")),
-    ("autoencoder.name", None, ("none, entity, team, belief, entity_belief",)),
+    (
+        "autoencoder.name",
+        "entities",
+        ("none, entity, team, belief, entity_belief, sightings", "did you mean 'entity'"),
+    ),
+    ("autoencoder.name", None, ("none, entity, team, belief, entity_belief, sightings",)),
     ("masker.name", "randon", (*MASKERS, "did you mean 'random'")),
     ("masker.name", "random-agent", (*MASKERS, "did you mean 'random_agent'")),
     ("masker.name", None, MASKERS),
@@ -498,6 +504,26 @@ def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> 
         (
             {"autoencoder": {"name": "belief", "weight": 0}},
             ("lim.autoencoder.name='belief'", "lim.autoencoder.weight=0"),
+        ),
+        (
+            {"autoencoder": {"name": "sightings", "weight": 0.1}, "masker": {"name": "none"}},
+            (
+                "lim.autoencoder.weight=0.1",
+                "lim.autoencoder.name='sightings'",
+                "set lim.autoencoder.weight=0",
+            ),
+        ),
+        (
+            {"autoencoder": {"name": "sightings", "weight": 0}, "masker": {"name": "random"}},
+            ("lim.masker.name='random'", "lim.autoencoder.name='sightings'", "lim.masker.replay above 0"),
+        ),
+        *(
+            (
+                {"autoencoder": {"name": name, "weight": 0}, "masker": {"name": masker, "replay": 1.0}},
+                (f"lim.masker.name={masker!r}", "lim.autoencoder.weight=0", "set lim.masker.name='random'"),
+            )
+            for name in ("entity", "sightings")
+            for masker in ("adversarial", "learning_progress")
         ),
         *(
             (

@@ -4,7 +4,7 @@ from limask.autoencoder.base import AgentAutoencoder, Autoencoder, TokenAutoenco
 from limask.autoencoder.belief import BeliefAutoencoder
 from limask.autoencoder.entity import EntityAutoencoder
 from limask.autoencoder.entity_belief import EntityBeliefAutoencoder
-from limask.autoencoder.last_sighting import SightingsAutoencoder
+from limask.autoencoder.memory_of_sightings import SightingsAutoencoder
 from limask.autoencoder.team import TeamAutoencoder
 
 #: Autoencoder by its name in ``lim.autoencoder.name``; ``none`` is the plain Q-learner.

@@ -142,8 +142,8 @@ class Sightings(nn.Module):
     def spread(
         self, chosen: Mapping[str, Chosen], features: Mapping[str, torch.Tensor], n_rows: int
     ) -> torch.Tensor:
-        """Some ``features`` (C, F) of the sightings of each kind that were ``chosen``, and zeros of all others:
-        (R, K · F of each kind) of ``n_rows``."""
+        """Some ``features`` (C, F) of the ``chosen`` sightings of each kind, and zeros of all others, in
+        ``n_rows``: (R, K · F of all kinds)."""
         parts = []
         for group in self.groups:
             of_kind, (rows, slots, _) = features[group.kind], chosen[group.kind]
