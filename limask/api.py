@@ -27,6 +27,7 @@ from limask.experiments.evaluation.evaluate_output import Row
 from limask.experiments.evaluation.look import hides_tokens
 from limask.experiments.evaluation.runs import TrainedRun, common_host, extras_of, read_run
 from limask.experiments.evaluation.trained import Frozen, freeze
+from limask.experiments.evaluation.units import Asked
 from limask.experiments.hosted import Shape
 from limask.experiments.launch.jobs import Job, last_line, run_jobs
 from limask.files import make_folder
@@ -186,17 +187,9 @@ class Team:
         Raises:
             LimaskError: an argument is out of range, or the team cannot act on that map.
         """
-        severities = [] if severity is None else [severity]
-        evaluate.check([self.run.folder], perturb, severities, episodes, seed)
-        (row,) = Battles(
-            self._where,
-            [self.run],
-            perturb=perturb,
-            severities=severities,
-            episodes=episodes,
-            map_name=env,
-            seed=seed,
-        ).rows()
+        asked = [Asked(perturb, [] if severity is None else [severity])]
+        evaluate.check([self.run.folder], asked, episodes, seed)
+        (row,) = Battles(self._where, [self.run], asked, episodes=episodes, map_name=env, seed=seed).rows()
         return row
 
     def _begun(self, name: str) -> Any:

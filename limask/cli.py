@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_campaign(commands)
     _add_bench(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
     _add_inspect(commands)
     _add_watch(commands)
     _add_report(commands)
@@ -109,13 +110,13 @@ def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     text = "let trained agents act under perturbations, or on another map"
     evaluate = commands.add_parser("evaluate", help=text, description=text, allow_abbrev=False)
-    evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=_TRAINED)
-    evaluate.add_argument(
-        "--perturb", metavar=f"{{{','.join(UNITS)}}}", help="what goes wrong (default: nothing)"
-    )
+    text = f"{_TRAINED}, or a campaign's folder, for all of its runs that have ended"
+    evaluate.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=text)
+    kinds, text = f"{{{','.join(UNITS)}}}", "what goes wrong (default: nothing); may be given again"
+    evaluate.add_argument("--perturb", action="append", default=[], metavar=kinds, help=text)
     units = "; ".join(f"{name}: {unit}" for name, unit in UNITS.items())
-    text = f"how strong, 0 is nothing ({units})"
-    evaluate.add_argument("--severity", type=float, nargs="+", default=[], help=text)
+    text = f"after each --perturb: how strong, 0 is nothing ({units})"
+    evaluate.add_argument("--severity", type=float, nargs="+", action="append", default=[], help=text)
     text = "episodes of each run at each severity (default: 128)"
     evaluate.add_argument("--episodes", type=int, default=128, help=text)
     evaluate.add_argument("--map", help="map to act on (default: the one that the run was trained on)")
@@ -123,6 +124,21 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument("--seed", type=int, default=10_000, help=text)
     _add_host_and_output(evaluate, "evaluation/RUNS_PERTURBATION")
     evaluate.set_defaults(command=dispatch.do_evaluate)
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "arms against each other when something goes wrong, from tables that `limask evaluate` wrote"
+    compare = commands.add_parser("compare", help=text, description=text, allow_abbrev=False)
+    text = "evaluate.csv, or several of them"
+    compare.add_argument("files", type=Path, nargs="+", metavar="FILE", help=text)
+    text = "arm that the others are compared with (default: the first)"
+    compare.add_argument("--against", metavar="ARM", help=text)
+    text = "how often a kind of perturbation counts in the mean (default: once each)"
+    compare.add_argument("--weight", nargs="+", default=[], metavar="KIND=NUMBER", help=text)
+    text = "folder for compare.md (default: it is printed only)"
+    compare.add_argument("--output", type=Path, help=text)
+    compare.add_argument("--force", action="store_true", help="overwrite it")
+    compare.set_defaults(command=dispatch.do_compare)
 
 
 def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -83,16 +83,42 @@ def do_bench_replay(options: argparse.Namespace) -> None:
 
 def do_evaluate(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.evaluate import evaluate
+    from limask.experiments.evaluation.units import Asked
 
+    if len(options.perturb) != len(options.severity):
+        raise LimaskError(
+            f"{len(options.perturb)} times --perturb, and {len(options.severity)} times --severity: they go "
+            "together, as in `--perturb noise --severity 0 0.1 0.2 --perturb nearest --severity 1`"
+        )
     evaluate(
         options.runs,
-        perturb=options.perturb,
-        severities=options.severity,
+        [*map(Asked, options.perturb, options.severity)] or [Asked()],
         episodes=options.episodes,
         map_name=options.map,
         seed=options.seed,
         output=options.output,
         host=options.host,
+        force=options.force,
+    )
+
+
+def do_compare(options: argparse.Namespace) -> None:
+    from limask.experiments.evaluation.compare import compare
+
+    weights = {}
+    for given in options.weight:
+        name, _, number = given.partition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            weights[name] = -1.0
+        if not 0 < weights[name] < math.inf:
+            raise LimaskError(f"--weight {given}: expected a kind and a number above 0, as in nearest=2")
+    compare(
+        options.files,
+        against=options.against,
+        weights=weights,
+        output=options.output,
         force=options.force,
     )
 

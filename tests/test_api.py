@@ -23,6 +23,7 @@ from limask.experiments import hosted
 from limask.experiments.evaluation import battles, episode, evaluate
 from limask.experiments.evaluation.runs import read_run
 from limask.experiments.evaluation.trained import freeze
+from limask.experiments.evaluation.units import Asked
 from limask.hosts.base import Host
 from limask.layouts import tokens
 
@@ -97,10 +98,10 @@ def test_a_team_acts_and_believes_as_in_an_evaluation(host: Host, runs: dict[str
 
 def test_evaluations_are_those_of_the_command(runs: dict[str, Path], tmp_path: Path) -> None:
     team = limask.load(str(runs["qmix_lim"]))
-    options: dict[str, Any] = {"perturb": "dropout", "episodes": 8, "seed": 7}
-    (row,) = evaluate.evaluate(
-        [runs["qmix_lim"]], severities=[0.4], map_name=None, output=tmp_path / "out", **options
-    )
+    options: dict[str, Any] = {"episodes": 8, "seed": 7}
+    asked = [Asked("dropout", [0.4])]
+    (row,) = evaluate.evaluate([runs["qmix_lim"]], asked, map_name=None, output=tmp_path / "out", **options)
+    options["perturb"] = "dropout"
     team.reset(1)
     assert team.evaluate(severity=0.4, **options) == team.evaluate("3m", severity=0.4, **options) == row
     assert team.run.steps == 1000 and team.shape.n_agents == N_AGENTS

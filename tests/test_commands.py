@@ -67,9 +67,10 @@ def test_limask_takes_what_is_printed(arguments: list[str], monkeypatch: pytest.
     assert not rest
     if options.command is dispatch.do_campaign_run:
         assert read_campaign(options.file).arms
-    if getattr(options, "perturb", None):
-        assert options.perturb in UNITS
-        assert options.severity
+    if asked := getattr(options, "perturb", None):
+        kinds = asked if isinstance(asked, list) else [asked]  # `watch` takes one
+        assert set(kinds) <= UNITS.keys()
+        assert options.severity and (kinds == [asked] or len(options.severity) == len(kinds))
 
 
 @pytest.mark.parametrize("arguments", typed("python src/main.py"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +20,13 @@ from limask.envs.smax import Observation, SmaxVector, Transition
 from limask.envs.vector_runner import TEST_SEEDS
 from limask.errors import LimaskError
 from limask.experiments import hosted
+from limask.experiments.campaign.folder import Outcome
+from limask.experiments.campaign.plan import Campaign
 from limask.experiments.evaluation import evaluate, evaluate_output, perturb, trained
 from limask.experiments.evaluation.evaluate_output import Row
 from limask.experiments.evaluation.perturb import PerturbedBattles
 from limask.experiments.evaluation.runs import read_run
-from limask.experiments.evaluation.units import UNITS
+from limask.experiments.evaluation.units import UNITS, Asked
 from limask.experiments.statistics import Interval, wilson_interval
 from limask.hosts.base import Host
 from limask.layouts import smax_layout, tokens
@@ -196,10 +199,9 @@ def runs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
 
 def run_evaluate(runs: list[Path], output: Path, **options: Any) -> list[Row]:
     """``evaluate`` with eight battles."""
-    defaults: dict[str, Any] = {"perturb": None, "severities": (), "map_name": None}
-    return evaluate.evaluate(
-        runs, **{**defaults, "episodes": EPISODES, "seed": SEED, "output": output, **options}
-    )
+    asked = [Asked(options.pop("perturb", None), options.pop("severities", ()))]
+    defaults: dict[str, Any] = {"map_name": None, "episodes": EPISODES, "seed": SEED, "output": output}
+    return evaluate.evaluate(runs, options.pop("asked", asked), **{**defaults, **options})
 
 
 class HostsLogger(host_parts.RecordingLogger):
@@ -239,6 +241,33 @@ def test_severity_zero_is_the_hosts_own_evaluation(host: Host, runs: dict[str, P
     for name in perturb.REGISTRY:
         rows = run_evaluate(list(runs.values()), tmp_path / name, perturb=name, severities=(0,))
         assert [row._replace(perturbation="none") for row in rows] == plain
+
+
+def test_several_perturbations_in_one_call(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has the numbers that it has by itself; a campaign's folder stands for its runs that have ended."""
+    root = tmp_path / "campaign"
+    ended = root / "runs/flat/3m/seed_1/attempt_1"
+    shutil.copytree(runs["fc"], ended)
+    campaign = {
+        "host": "pymarlzooplus", "t_max": 5000, "test_interval": 1000, "thresholds": [0.5], "seeds": [1, 2],
+        "arms": {"flat": {"config": "qmix_fc"}},
+        "environments": {"3m": {"env_config": "smax", "env_args": {"map_name": "3m"}}},
+    }  # fmt: skip
+    (root / "campaign.json").write_text(json.dumps(Campaign.from_block(campaign).to_block()))
+    asked = [Asked("dropout", (0.0, 0.9)), Asked("nearest", (1.0,))]
+    with pytest.raises(LimaskError, match="no run of this campaign has ended"):
+        run_evaluate([root], tmp_path / "none")
+    (ended / "DONE").write_text(json.dumps(Outcome("finished", 1.0)._asdict()))
+    together = run_evaluate([root], tmp_path / "together", asked=asked)
+    printed = capsys.readouterr().out
+    assert "goes wrong" in printed and "dropout 0.9" in printed and "nearest 1" in printed
+    alone = [row for each in asked for row in run_evaluate([ended], tmp_path / each.perturb, asked=[each])]
+    assert together == alone
+    assert len({row.win_rate.value for row in together}) > 1 or len({r.mean_return for r in together}) > 1
+    assert (tmp_path / "together/evaluate.png").read_bytes()[:4] == b"\x89PNG"
+    assert evaluate_output.read_csv(tmp_path / "together/evaluate.csv")[0].arm == "flat"
 
 
 def test_curves_of_two_arms_from_the_command(
@@ -373,8 +402,9 @@ def test_agents_without_numbers_need_no_mean(host: Host, tmp_path: Path) -> None
     ("options", "words"),
     [
         ("--perturb nois --severity 0.1", "did you mean 'noise'?"),
-        ("--perturb noise", "--perturb and --severity go together"),
-        ("--severity 0.1", "--perturb and --severity go together"),
+        ("--perturb noise", "1 times --perturb, and 0 times --severity: they go together"),
+        ("--severity 0.1", "0 times --perturb, and 1 times --severity: they go together"),
+        ("--perturb noise --severity 0.1 --perturb noise --severity 0.2", "--perturb noise noise: one of"),
         ("--perturb noise --severity -0.1", "--severity -0.1: expected a standard deviation of 0 or more"),
         ("--perturb noise --severity nan", "--severity nan"),
         ("--perturb dropout --severity 0 1.1", "--severity 1.1: expected a probability p in [0, 1]"),

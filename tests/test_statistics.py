@@ -11,6 +11,8 @@ from limask.experiments.statistics import (
     Interval,
     interquartile_mean,
     kaplan_meier,
+    mean_difference,
+    mean_score,
     performance_profile,
     probability_of_improvement,
     restricted_mean,
@@ -160,6 +162,17 @@ def test_runs_are_drawn_within_their_map() -> None:
     assert interquartile_mean({"3m": [0.0] * 4, "8m": [1.0] * 4}, generator()) == (0.5, 0.5, 0.5)
 
 
+def test_means_over_maps_of_runs() -> None:
+    """(0.5 + 0.1) / 2 and (0.2 + 0.4) / 2: runs of one map do not outweigh another's."""
+    arm, baseline = {"3m": [0.4, 0.6], "8m": [0.1]}, {"3m": [0.2], "8m": [0.3, 0.4, 0.5]}
+    value, low, high = mean_score(arm, generator())
+    assert (value, low, high) == pytest.approx((0.3, 0.25, 0.35))
+    value, low, high = mean_difference(arm, baseline, generator())
+    assert value == pytest.approx(0.0) and low < -0.05 < 0.05 < high
+    assert mean_difference(baseline, arm, generator()).value == pytest.approx(0.0)
+    assert mean_difference(SCORES, SCORES, generator()).value == 0
+
+
 def test_probability_of_improvement() -> None:
     # 3m, pairs: 0.2 loses to 0.5 and 0.5; 0.5 ties with both; 0.9 beats both: (0 + 1 + 2) / 6 = 1/2.
     # 8m: 0.4 beats 0.1, ties with 0.4, loses to 0.6 and 0.6: (1 + 1/2) / 4 = 3/8.  Average: 7/16.
@@ -193,6 +206,8 @@ def test_performance_profile() -> None:
 #: Each takes an arm, another arm and a generator; the interval is of the first.
 OF_SCORES: dict[str, Callable[..., Interval]] = {
     "interquartile_mean": lambda arm, _, rng: interquartile_mean(arm, rng),
+    "mean_score": lambda arm, _, rng: mean_score(arm, rng),
+    "mean_difference": mean_difference,
     "probability_of_improvement": probability_of_improvement,
     "performance_profile": lambda arm, _, rng: performance_profile(arm, [0.4], rng)[0],
     # Scores may stand for steps.

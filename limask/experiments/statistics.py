@@ -112,6 +112,35 @@ def restricted_mean_ratio(
     return Interval(*_bootstrap(statistic, strata, generator, resamples).tolist())
 
 
+def mean_score(
+    scores: Mapping[str, Sequence[float]], generator: np.random.Generator, resamples: int = RESAMPLES
+) -> Interval:
+    """Mean over maps of the mean of each map's runs.  Arguments and errors as in
+    :func:`interquartile_mean`."""
+    return Interval(*_bootstrap(_mean_of_means, _strata(scores), generator, resamples).tolist())
+
+
+def mean_difference(
+    arm: Mapping[str, Sequence[float]],
+    baseline: Mapping[str, Sequence[float]],
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """How much more runs of ``arm`` score than those of ``baseline``: :func:`mean_score` of the one less that
+    of the other.  Arguments and errors as in :func:`probability_of_improvement`."""
+    n_maps = len(_common_maps(arm, baseline))
+
+    def statistic(strata: list[FloatArray]) -> FloatArray:
+        return _mean_of_means(strata[:n_maps]) - _mean_of_means(strata[n_maps:])
+
+    return Interval(*_bootstrap(statistic, _strata(arm) + _strata(baseline), generator, resamples).tolist())
+
+
+def _mean_of_means(strata: list[FloatArray]) -> FloatArray:
+    means: FloatArray = np.mean([runs.mean(axis=-1) for runs in strata], axis=0)
+    return means
+
+
 def interquartile_mean(
     scores: Mapping[str, Sequence[float]], generator: np.random.Generator, resamples: int = RESAMPLES
 ) -> Interval:

@@ -169,6 +169,11 @@ class RunState(NamedTuple):
         return any(attempt.has_failed for attempt in self.attempts[:-1])
 
 
+def is_campaign(folder: Path) -> bool:
+    """Whether a campaign has been run in this folder."""
+    return (folder / _CAMPAIGN).is_file()
+
+
 class CampaignFolder:
     """The runs of ``campaign`` in the folder ``root``, which need not exist yet."""
 
@@ -182,7 +187,7 @@ class CampaignFolder:
         Raises:
             LimaskError: it holds no campaign, or ``campaign.json`` is damaged.
         """
-        if not (root / _CAMPAIGN).is_file():
+        if not is_campaign(root):
             raise LimaskError(f"{root} is no campaign's folder: expected {_CAMPAIGN} in it")
         block = read_json(root / _CAMPAIGN)
         try:

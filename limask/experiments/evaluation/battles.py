@@ -14,6 +14,7 @@ from limask.experiments.evaluation.evaluate_output import Row
 from limask.experiments.evaluation.perturb import REGISTRY, Perturbation
 from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.evaluation.trained import Frozen, freeze
+from limask.experiments.evaluation.units import Asked
 from limask.experiments.statistics import Interval, wilson_interval
 from limask.hosts.base import Host
 
@@ -32,14 +33,13 @@ class Battles:
         self,
         host: str,
         runs: Sequence[TrainedRun],
+        asked: Sequence[Asked],
         *,
-        perturb: str | None,
-        severities: Sequence[float],
         episodes: int,
         map_name: str | None,
         seed: int,
     ) -> None:
-        self._host, self._perturb = hosted.load_host(host), perturb
+        self._host = hosted.load_host(host)
         most = max(n for n in range(1, SIDE_BY_SIDE + 1) if episodes % n == 0)
         policies = [
             freeze(
@@ -52,14 +52,18 @@ class Battles:
             )
             for run in runs
         ]
-        self._plans = [(policy, perturbations(perturb, severities, policy)) for policy in policies]
+        self._plans = [
+            (policy, perturb or "none", perturbations(perturb, severities, policy))
+            for policy in policies
+            for perturb, severities in asked
+        ]
         for policy in policies:
             _tell(policy)
 
     def rows(self) -> Iterator[Row]:
-        """Fight; one row for each run and severity, as they are over."""
-        for policy, planned in self._plans:
-            yield from _rows(self._host, policy, self._perturb or "none", planned)
+        """Fight; one row for each run, perturbation and severity, as they are over."""
+        for policy, name, planned in self._plans:
+            yield from _rows(self._host, policy, name, planned)
 
 
 def perturbations(perturb: str | None, severities: Sequence[float], policy: Frozen) -> list[Perturbation]:

@@ -12,17 +12,23 @@ from limask.errors import LimaskError, nearest
 from limask.experiments.display import say
 from limask.experiments.evaluation import evaluate_output
 from limask.experiments.evaluation.evaluate_output import Row
-from limask.experiments.evaluation.runs import check_seed, common_host, extras_of, named, read_run
-from limask.experiments.evaluation.units import UNITS
+from limask.experiments.evaluation.runs import (
+    check_seed,
+    common_host,
+    expanded,
+    extras_of,
+    named,
+    read_run,
+)
+from limask.experiments.evaluation.units import UNITS, Asked
 from limask.files import check_free, make_folder
 from limask.requirements import require_host
 
 
 def evaluate(
     runs: Sequence[Path],
+    asked: Sequence[Asked] = (Asked(),),
     *,
-    perturb: str | None,
-    severities: Sequence[float],
     episodes: int,
     map_name: str | None,
     seed: int,
@@ -36,9 +42,8 @@ def evaluate(
     picture is drawn where there is a perturbation.
 
     Args:
-        runs: see ``runs.read_run``.
-        perturb: a key of ``perturb.REGISTRY``, or None.
-        severities: how strong it is, in the perturbation's own unit; 0 is nothing.
+        runs: see ``runs.read_run``; a campaign's folder stands for all of its runs that have ended.
+        asked: perturbations, each with severities in its own unit, of which 0 is nothing.
         episodes: battles of each run at each severity.
         map_name: a map for all runs, or None for each run's own. Their ``env_args`` stay otherwise.
         seed: battle e on SMAX is seeded by ``seed + e``, another environment by ``seed``; the perturbation
@@ -49,27 +54,26 @@ def evaluate(
         force: whether files in ``output`` are written anew.
 
     Returns:
-        One row for each run and severity.
+        One row for each run, perturbation and severity.
 
     Raises:
         LimaskError: a package is missing, an argument is out of range, a run has no checkpoint or cannot act
             on that map; nothing has been evaluated or written then.
     """
-    check(runs, perturb, severities, episodes, seed)
-    found = [read_run(run) for run in runs]
-    output = output or named("evaluation", found, perturb or map_name or "as_trained")
+    check(runs, asked, episodes, seed)
+    found = [read_run(run) for run in expanded(runs)]
+    kinds = [perturb for perturb, _ in asked if perturb]
+    output = output or named("evaluation", found, "+".join(kinds) or map_name or "as_trained")
     check_free(output, evaluate_output.NAMES, force=force)
     where = common_host(found, host)
     require_host(where, *extras_of(found), "report")
     say(f"Loading {where} and its environments: up to half a minute …")
     from limask.experiments.evaluation.battles import Battles
 
-    battles = Battles(
-        where, found, perturb=perturb, severities=severities, episodes=episodes, map_name=map_name, seed=seed
-    )
+    battles = Battles(where, found, asked, episodes=episodes, map_name=map_name, seed=seed)
     make_folder(output)
     names = [(run.arm, run.environment, map_name or run.task) for run in found]
-    table = evaluate_output.Table(perturb, names)
+    table = evaluate_output.Table(kinds, names)
     print(table.heading(), flush=True)
     rows = []
     for row in battles.rows():
@@ -77,31 +81,32 @@ def evaluate(
         rows.append(row)
     evaluate_output.write_csv(output / evaluate_output.CSV, rows)
     print(f"Written: {output / evaluate_output.CSV}")
-    if perturb:
+    if kinds:
         evaluate_output.write_png(output / evaluate_output.PNG, rows)
         print(f"Curves: {output / evaluate_output.PNG}")
     return rows
 
 
-def check(
-    runs: Sequence[Path], perturb: str | None, severities: Sequence[float], episodes: int, seed: int
-) -> None:
+def check(runs: Sequence[Path], asked: Sequence[Asked], episodes: int, seed: int) -> None:
     """Refuse what no run can be evaluated with; see ``evaluate`` for the arguments.
 
     Raises:
         LimaskError: names the argument.
     """
-    for name, values in (("RUN", [str(run) for run in runs]), ("--severity", [f"{s:g}" for s in severities])):
+    given = [("RUN", [str(run) for run in runs]), ("--perturb", [str(perturb) for perturb, _ in asked])]
+    given += [("--severity", [f"{severity:g}" for severity in severities]) for _, severities in asked]
+    for name, values in given:
         if len(set(values)) < len(values):
             raise LimaskError(f"{name} {' '.join(values)}: one of them is there twice")
-    if perturb is not None and perturb not in UNITS:
-        raise LimaskError(
-            f"--perturb {perturb} is no perturbation{nearest(perturb, UNITS)} (known: {', '.join(UNITS)})"
-        )
-    if (perturb is None) != (not severities):
-        raise LimaskError(
-            "--perturb and --severity go together, as in `--perturb noise --severity 0 0.1 0.2`"
-        )
+    for perturb, severities in asked:
+        if perturb is not None and perturb not in UNITS:
+            raise LimaskError(
+                f"--perturb {perturb} is no perturbation{nearest(perturb, UNITS)} (known: {', '.join(UNITS)})"
+            )
+        if (perturb is None) != (not severities):
+            raise LimaskError(
+                "--perturb and --severity go together, as in `--perturb noise --severity 0 0.1 0.2`"
+            )
     if episodes < 1:
         raise LimaskError(f"--episodes={episodes}: expected at least 1")
     check_seed(seed)

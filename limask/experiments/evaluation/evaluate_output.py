@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from limask.errors import LimaskError
 from limask.experiments.display import nth_style
 from limask.experiments.evaluation.units import UNITS
 from limask.experiments.statistics import Interval
 from limask.files import replace
 
 CSV, PNG = "evaluate.csv", "evaluate.png"
+
+#: Of a picture with several panels: these side by side, at most, and characters in a line below each.
+_COLUMNS, _CHARACTERS = 3, 44
 NAMES = (CSV, PNG)
 
 _HEADER = (
@@ -59,19 +64,20 @@ class Table:
     """The printed table; its rows are printed as they come.
 
     Args:
-        perturb: what goes wrong, or None.
+        kinds: of what goes wrong.
         names: arm, environment and map of each run that will be in it.
     """
 
-    def __init__(self, perturb: str | None, names: Sequence[tuple[str, str, str]]) -> None:
+    def __init__(self, kinds: Sequence[str], names: Sequence[tuple[str, str, str]]) -> None:
         self._heads = ("arm", "trained on", "acts on")
         self._widths = [max(map(len, column)) for column in zip(self._heads, *names, strict=True)]
-        self._perturb = perturb or "severity"
+        self._kinds = kinds
 
     def heading(self) -> str:
         """Its head."""
         numbers = f"{'won':>7} {'95 %':>15} {'return':>14} {'episodes':>8}"
-        return f"{self._names(self._heads)} {'seed':>4} {'steps':>10} {self._perturb:>13} {numbers}"
+        head = {0: "severity", 1: "".join(self._kinds)}.get(len(self._kinds), "goes wrong")
+        return f"{self._names(self._heads)} {'seed':>4} {'steps':>10} {head:>17} {numbers}"
 
     def line(self, row: Row) -> str:
         """A row."""
@@ -80,7 +86,8 @@ class Table:
             share, interval = f"{won.value:.1%}", f"{won.low:.1%} – {won.high:.1%}"
         names = self._names((row.arm, row.environment, row.map_name))
         returned = f"{row.mean_return:.2f} ± {row.return_error:.2f}"
-        numbers = f"{row.severity:>13g} {share:>7} {interval:>15} {returned:>14} {row.episodes:>8}"
+        wrong = f"{row.perturbation} {row.severity:g}" if len(self._kinds) > 1 else f"{row.severity:g}"
+        numbers = f"{wrong:>17} {share:>7} {interval:>15} {returned:>14} {row.episodes:>8}"
         return f"{names} {row.seed:>4} {row.steps:>10,} {numbers}"
 
     def _names(self, names: Sequence[str]) -> str:
@@ -100,6 +107,33 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
                 lines.writerow((*names, f"{severity:g}", episodes, *won, *returned))
 
     replace(path, write)
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Inverse of ``write_csv``; the runs' folders may have been left out.
+
+    Raises:
+        LimaskError: it is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.DictReader(file)
+            if absent := set(_HEADER[1:]) - set(lines.fieldnames or ()):
+                raise ValueError(f"no column {', '.join(sorted(absent))}")
+            return [_read(line) for line in lines]
+    except FileNotFoundError as error:
+        raise LimaskError(f"{path} is not there: expected a file that `limask evaluate` wrote") from error
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise LimaskError(f"{path} is no table of `limask evaluate` ({error})") from error
+
+
+def _read(line: Mapping[str, str]) -> Row:
+    won = Interval(*(float(line[name] or "nan") for name in _HEADER[9:12]))
+    mean, error = (float(line[name]) for name in _HEADER[12:])
+    return Row(
+        line.get("run", ""), line["arm"], line["environment"], int(line["seed"]), int(line["steps"]),
+        line["map"], line["perturbation"], float(line["severity"]), int(line["episodes"]), won, mean, error,
+    )  # fmt: skip
 
 
 class Point(NamedTuple):
@@ -141,30 +175,38 @@ def _points(by_severity: Mapping[float, Sequence[Interval]]) -> list[Point]:
 
 
 def write_png(path: Path, rows: Sequence[Row]) -> None:
-    """Draw win rates, or returns, over the severity, 800 by 500 pixels."""
+    """Draw win rates, or returns, over the severity, a panel for each perturbation: 800 by 500 pixels for
+    one."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    by_arm = curves(rows)
-    for i, (name, points) in enumerate(by_arm.items()):
-        colour, marker = nth_style(i)
-        severity, value, low, high = zip(*points, strict=True)
-        axes.plot(severity, value, color=colour, marker=marker, linewidth=2, clip_on=False, label=name)
-        axes.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)
-    maps = ", ".join(sorted({row.map_name for row in rows}))
+    kinds = list(dict.fromkeys(row.perturbation for row in rows))
+    n_columns = min(len(kinds), _COLUMNS)
+    n_lines = -(-len(kinds) // n_columns)
+    size = (8, 5) if len(kinds) == 1 else (4 * n_columns, 3 * n_lines + 1)
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    panels = figure.subplots(n_lines, n_columns, squeeze=False).flatten().tolist()
+    for axes in panels[len(kinds) :]:
+        axes.set_visible(False)
     n_runs = len({row.run for row in rows})
-    band = "95 % interval" if n_runs == len(by_arm) else "worst to best run"
-    axes.set(
-        title=f"{maps}: {rows[0].episodes} episodes of each run ({n_runs} runs; band: {band})",
-        xlabel=UNITS[rows[0].perturbation],
-        ylabel="mean return",
-    )
-    if all(row.has_wins for row in rows):
-        axes.set(ylabel="battles won", ylim=(0, 1))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.grid(color="#dddddd", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
+    names = list(curves(rows))
+    band = "95 % interval" if n_runs == len(names) else "worst to best run"
+    for kind, axes in zip(kinds, panels, strict=False):
+        by_arm = curves([row for row in rows if row.perturbation == kind])
+        for i, name in enumerate(names):
+            colour, marker = nth_style(i)
+            severity, value, low, high = zip(*by_arm[name], strict=True)
+            axes.plot(severity, value, color=colour, marker=marker, linewidth=2, clip_on=False, label=name)
+            axes.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)
+        label = UNITS[kind]
+        axes.set_xlabel(label if len(kinds) == 1 else textwrap.fill(f"{kind}: {label}", _CHARACTERS))
+        axes.set_ylabel("mean return")
+        if all(row.has_wins for row in rows):
+            axes.set(ylabel="battles won", ylim=(0, 1))
+            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.grid(color="#dddddd", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    maps = ", ".join(sorted({row.map_name for row in rows}))
+    figure.suptitle(f"{maps}: {rows[0].episodes} episodes of each run ({n_runs} runs; band: {band})")
+    panels[0].legend(frameon=True, framealpha=0.9, edgecolor="none")
     replace(path, lambda temporary: figure.savefig(temporary, format="png"))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from limask.config import restored
 from limask.errors import LimaskError
+from limask.experiments.campaign.folder import CampaignFolder, is_campaign
 from limask.experiments.storage.sacred_files import host_of_run, sacred_runs, task_of
 from limask.files import read_json
 from limask.install.families import PYMARLZOOPLUS
@@ -93,6 +94,25 @@ def read_run(folder: Path) -> TrainedRun:
         arm, environment, _ = record["run"].split("/")
     checkpoint = _last_checkpoint(folder, sacred, config)
     return TrainedRun(folder, record.get("host") or host_of_run(sacred), arm, environment, config, checkpoint)
+
+
+def expanded(folders: Sequence[Path]) -> list[Path]:
+    """The same folders, with the runs of a campaign that have ended in the place of its folder.
+
+    Raises:
+        LimaskError: none of them has, or see ``CampaignFolder.existing``.
+    """
+    found = []
+    for folder in folders:
+        if not is_campaign(folder):
+            found.append(folder)
+            continue
+        states = CampaignFolder.existing(folder).states(is_running=False)
+        ended = [state.attempt.folder for state in states if state.state == "done" and state.attempt]
+        if not ended:
+            raise LimaskError(f"{folder}: no run of this campaign has ended")
+        found += ended
+    return found
 
 
 def common_host(runs: Iterable[TrainedRun], asked: str | None) -> str:

@@ -1,5 +1,18 @@
 """What ``--perturb`` names, and what a severity of each is."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Asked(NamedTuple):
+    """What is to go wrong: a key of ``UNITS`` with its severities, or nothing."""
+
+    perturb: str | None = None
+    severities: Sequence[float] = ()
+
+
 UNITS = {
     "dropout": "probability that a sighting is lost, at each step",
     "burst": "share of the sightings that are lost, for five steps at a time",

@@ -13,6 +13,7 @@ from limask.experiments.display import say
 from limask.experiments.evaluation import watch_output
 from limask.experiments.evaluation.evaluate import check
 from limask.experiments.evaluation.runs import TrainedRun, common_host, extras_of, named, read_run
+from limask.experiments.evaluation.units import Asked
 from limask.experiments.evaluation.watch_film import Film, summary
 from limask.files import check_free, make_folder
 from limask.requirements import require_host
@@ -58,7 +59,7 @@ def watch(
             trained where nothing tells places, or ``output`` holds such files; nothing has been written then.
     """
     severities = [] if severity is None else [severity]
-    check(folders, perturb, severities, episodes, seed)
+    check(folders, [Asked(perturb, severities)], episodes, seed)
     runs = [read_run(folder) for folder in folders]
     _check(runs, agent)
     output = output or named("watch", runs, perturb or "as_trained")

@@ -1,0 +1,207 @@
+"""``limask compare``: arms against each other when something goes wrong, over their seeds.
+
+It reads what ``limask evaluate`` wrote, in as many files as that took, and plays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from limask.errors import LimaskError, nearest
+from limask.experiments.evaluation.evaluate_output import Row, read_csv
+from limask.experiments.statistics import Interval, mean_difference, mean_score
+from limask.files import check_free, make_folder, write_text
+
+MARKDOWN = "compare.md"
+
+#: What goes wrong, and how strongly; nothing is ``("nothing", 0)``.
+Fault = tuple[str, float]
+NOTHING: Fault = ("nothing", 0.0)
+
+
+class Matrix(NamedTuple):
+    """Scores on a map: by arm, seed and fault, in the order in which they were found, but nothing first."""
+
+    map_name: str
+    faults: list[Fault]
+    scores: Mapping[str, Mapping[int, Mapping[Fault, float]]]
+
+    @property
+    def is_perturbed(self) -> bool:
+        """Whether anything ever goes wrong."""
+        return self.faults != [NOTHING]
+
+    def under(self, arm: str, fault: Fault) -> list[float]:
+        """The arm's scores under a fault, one for each seed."""
+        return [of_run[fault] for of_run in self.scores[arm].values()]
+
+    def means(self, arm: str, weights: Mapping[str, float]) -> list[float]:
+        """The arm's means over all that goes wrong, one for each seed; ``weights`` by name, else 1."""
+        faults = [fault for fault in self.faults if fault != NOTHING]
+        by_fault = [weights.get(name, 1.0) for name, _ in faults]
+        return [
+            float(np.average([of_run[fault] for fault in faults], weights=by_fault))
+            for of_run in self.scores[arm].values()
+        ]
+
+
+def compare(
+    files: Sequence[Path],
+    *,
+    against: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    output: Path | None = None,
+    force: bool = False,
+) -> str:
+    """Print each arm's scores under each fault and their mean, and how much more each scores than another.
+
+    Scores are win rates, or returns where any of the environments knows no wins. Intervals are drawn over
+    seeds, within each map.
+
+    Args:
+        files: CSV files of ``limask evaluate``.
+        against: the arm that the others are compared with; None = the first.
+        weights: how often a kind of fault counts in the mean, 1 for those that are not named.
+        output: folder for ``compare.md``, or None for no file.
+        force: whether that is written anew.
+
+    Returns:
+        The tables, in Markdown.
+
+    Raises:
+        LimaskError: a file is none of ``limask evaluate``'s, a run is there twice or lacks a fault that
+            others met, or an argument names nothing in them; nothing has been printed or written then.
+    """
+    rows = [row for file in files for row in read_csv(file)]
+    arms = list(dict.fromkeys(row.arm for row in rows))
+    matrices, weights = read_matrices(rows), weights or {}
+    _check_names("--against", [against or arms[0]], arms)
+    _check_names("--weight", weights, dict.fromkeys(name for of in matrices for name, _ in of.faults))
+    if output:
+        check_free(output, (MARKDOWN,), force=force)
+    is_share = all(row.has_wins for row in rows)
+    text = "\n".join(_markdown(matrices, arms, against or arms[0], weights, _share if is_share else _plain))
+    print(text)
+    if output:
+        make_folder(output)
+        write_text(output / MARKDOWN, f"{text}\n")
+        print(f"Written: {output / MARKDOWN}")
+    return text
+
+
+def read_matrices(rows: Sequence[Row]) -> list[Matrix]:
+    """One for each map that was fought on.
+
+    Raises:
+        LimaskError: a run is there twice with other numbers, or lacks a fault that others met.
+    """
+    is_share = all(row.has_wins for row in rows)
+    found: dict[str, dict[str, dict[int, dict[Fault, float]]]] = {}
+    for row in rows:
+        fault = (row.perturbation, row.severity) if row.severity else NOTHING
+        of_run = found.setdefault(row.map_name, {}).setdefault(row.arm, {}).setdefault(row.seed, {})
+        score = row.win_rate.value if is_share else row.mean_return
+        # Severity 0 of one kind is that of any other: the same battles.
+        if of_run.setdefault(fault, score) != score:
+            raise LimaskError(
+                f"{row.arm}, seed {row.seed}, under {_told(fault)} on {row.map_name} is there twice, with "
+                "different numbers: give only one of the files"
+            )
+    return [_matrix(map_name, scores) for map_name, scores in found.items()]
+
+
+def _matrix(map_name: str, scores: Mapping[str, Mapping[int, Mapping[Fault, float]]]) -> Matrix:
+    met = [fault for of_arm in scores.values() for of_run in of_arm.values() for fault in of_run]
+    faults = sorted(dict.fromkeys(met), key=lambda fault: fault != NOTHING)
+    for arm, of_arm in scores.items():
+        for seed, of_run in of_arm.items():
+            if lacking := [fault for fault in faults if fault not in of_run]:
+                raise LimaskError(
+                    f"{arm}, seed {seed}, was not evaluated under {_told(lacking[0])} on {map_name}, and "
+                    "others were: evaluate all runs alike"
+                )
+    return Matrix(map_name, faults, scores)
+
+
+def _told(fault: Fault) -> str:
+    return fault[0] if fault == NOTHING else f"{fault[0]} {fault[1]:g}"
+
+
+def _check_names(option: str, given: Iterable[str], known: Iterable[str]) -> None:
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise LimaskError(f"{option} {name}: not there{nearest(name, names)} (known: {', '.join(names)})")
+
+
+def _markdown(
+    matrices: Sequence[Matrix],
+    arms: Sequence[str],
+    against: str,
+    weights: Mapping[str, float],
+    text: Callable[[float], str],
+) -> list[str]:
+    lines: list[str] = []
+    weighted = "".join(f", {name} × {weight:g}" for name, weight in weights.items())
+    mean = f"mean of what goes wrong{weighted}"
+    for matrix in matrices:
+        there = [arm for arm in arms if arm in matrix.scores]
+        lines += _head([f"{matrix.map_name}: what goes wrong", *(f"`{arm}`" for arm in there)])
+        for fault in matrix.faults:
+            lines.append(_line([_told(fault), *(_seeds(matrix.under(arm, fault), text) for arm in there)]))
+        if matrix.is_perturbed:
+            means = [{matrix.map_name: matrix.means(arm, weights)} for arm in there]
+            lines.append(_line([mean, *(_interval(mean_score(each, _generator()), text) for each in means)]))
+        lines.append("")
+    others = [arm for arm in arms if arm != against]
+    lines += _head([f"more than `{against}`", "on", "nothing wrong", mean]) if others else []
+    for arm in others:
+        both = [matrix for matrix in matrices if {arm, against} <= matrix.scores.keys()]
+        measures: list[tuple[bool, Callable[[Matrix, str], list[float]]]] = [
+            (all(NOTHING in matrix.faults for matrix in both), lambda of, name: of.under(name, NOTHING)),
+            (all(matrix.is_perturbed for matrix in both), lambda of, name: of.means(name, weights)),
+        ]
+        cells = ["–", "–"]
+        for i, (is_there, measure) in enumerate(measures):
+            if both and is_there:
+                ours, theirs = ({of.map_name: measure(of, name) for of in both} for name in (arm, against))
+                cells[i] = _interval(mean_difference(ours, theirs, _generator()), text)
+        lines.append(_line([f"`{arm}`", ", ".join(matrix.map_name for matrix in both) or "–", *cells]))
+    return lines
+
+
+def _head(cells: Sequence[str]) -> list[str]:
+    return [_line(cells), _line(["---"] * len(cells))]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _seeds(scores: Sequence[float], text: Callable[[float], str]) -> str:
+    """``66 (64, 69, 65)``: the mean, and each seed's."""
+    mean = text(float(np.mean(scores)))
+    return mean if len(scores) == 1 else f"{mean} ({', '.join(map(text, scores))})"
+
+
+def _interval(interval: Interval, text: Callable[[float], str]) -> str:
+    """``66 (64 to 69)``, or the value alone where one seed gives no interval."""
+    value, low, high = map(text, interval)
+    return f"{value} (one seed)" if interval.low == interval.high else f"{value} ({low} to {high})"
+
+
+def _share(value: float) -> str:
+    """In percent, without the sign."""
+    return f"{round(100 * value) + 0:d}"
+
+
+def _plain(value: float) -> str:
+    return f"{round(value, 2) + 0:.2f}"
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(0)
