@@ -176,7 +176,7 @@ def _points(by_severity: Mapping[float, Sequence[Interval]]) -> list[Point]:
 
 def write_png(path: Path, rows: Sequence[Row]) -> None:
     """Draw win rates, or returns, over the severity, a panel for each perturbation: 800 by 500 pixels for
-    one."""
+    one. Of several, each begins at severity 0 if any of them does: nothing is the same of every kind."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -190,14 +190,19 @@ def write_png(path: Path, rows: Sequence[Row]) -> None:
         axes.set_visible(False)
     n_runs = len({row.run for row in rows})
     names = list(curves(rows))
+    first = next((row.perturbation for row in rows if row.severity == 0), None)
+    nothing = [row for row in rows if row.severity == 0 and row.perturbation == first]
     band = "95 % interval" if n_runs == len(names) else "worst to best run"
     for kind, axes in zip(kinds, panels, strict=False):
-        by_arm = curves([row for row in rows if row.perturbation == kind])
+        own = [row for row in rows if row.perturbation == kind]
+        begins = [] if any(row.severity == 0 for row in own) else nothing
+        by_arm = curves(begins + own)
         for i, name in enumerate(names):
             colour, marker = nth_style(i)
             severity, value, low, high = zip(*by_arm[name], strict=True)
             axes.plot(severity, value, color=colour, marker=marker, linewidth=2, clip_on=False, label=name)
             axes.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set_xticks(sorted({row.severity for row in begins + own}))
         label = UNITS[kind]
         axes.set_xlabel(label if len(kinds) == 1 else textwrap.fill(f"{kind}: {label}", _CHARACTERS))
         axes.set_ylabel("mean return")
