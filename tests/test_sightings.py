@@ -71,6 +71,26 @@ def test_whole_episodes_are_remembered_as_step_by_step(layout: Layout) -> None:
     assert ((fresh > 0) & (fresh < 1)).any()
 
 
+def test_agents_get_the_sighting_beside_what_is_decoded_from_it() -> None:
+    """Of the two enemies the second is out of sight, two steps after it was seen."""
+    spec = AgentSpec(
+        n_agents=1, n_actions=3, hidden_dim=8, has_last_action=False, has_agent_id=False, is_recurrent=True
+    )
+    torch.manual_seed(0)
+    belief = EntityBeliefAutoencoder(spec, SMALL, 6)
+    assert belief.inferred_widths(SMALL) == {"enemy": 2 + 2 + 1 + 1}
+    obs = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 0.0, 0.0, 6.0], [1.0, 2.0, 0.0, 0.0, 7.0]])
+    states = torch.zeros(1, belief.state_size)
+    for now in obs.unsqueeze(1):
+        inferred, states = belief.infer_step(now, states)
+    decoded = belief.decoder.infer(states, obs[2:])
+    expected = torch.cat([decoded[0, 2:], torch.tensor([3.0, 4.0, 5.0, FADING**2])])
+    assert decoded[0, 2:].all()
+    torch.testing.assert_close(inferred, torch.cat([torch.zeros(6), expected]).unsqueeze(0))
+    whole = belief.infer_episodes(obs.unsqueeze(1), [1, 1, 1])
+    torch.testing.assert_close(whole[2:], inferred)
+
+
 def test_permuting_enemies_permutes_what_is_inferred_of_them() -> None:
     """As long as no slot has been told from the others."""
     spec = AgentSpec(
@@ -85,8 +105,9 @@ def test_permuting_enemies_permutes_what_is_inferred_of_them() -> None:
     permuted = tokens.join(parts | {"enemy": parts["enemy"][..., order, :]}, UNITS)
     packing = Packing(torch.ones(3, 5, dtype=torch.bool))
     inferred = [belief.infer_episodes(packing.pack(values), packing.counts) for values in (obs, permuted)]
-    sizes = [group.size for group in UNITS.groups if group.is_hideable]
+    widths = EntityBeliefAutoencoder.inferred_widths(UNITS)
     kinds = [group.kind for group in UNITS.groups if group.is_hideable]
+    sizes = [UNITS.group(kind).count * widths[kind] for kind in kinds]
     plain, other = (dict(zip(kinds, values.split(sizes, dim=1), strict=True)) for values in inferred)
     assert plain["enemy"].any()
     by_enemy = plain["enemy"].unflatten(1, (count, -1))[:, order].flatten(1)

@@ -26,7 +26,8 @@ from limask.networks.transfer import Team
 
 class EntityBeliefAutoencoder(Belief):
     """An entity trunk and a GRU make a context of what is observed; each token is decoded from that, from the
-    agent's own features, and from the token's last sighting.
+    agent's own features, and from the token's last sighting. The agent gets what is decoded, and the
+    sighting beside it: how fresh that is tells how far to trust the one or the other.
 
     A state is [context W | the agent itself E | sightings G].
 
@@ -50,6 +51,24 @@ class EntityBeliefAutoencoder(Belief):
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> EntityBeliefAutoencoder:
         """See ``Autoencoder.build``."""
         return cls(spec, layout, config.autoencoder.width)
+
+    @classmethod
+    def inferred_widths(cls, layout: Layout) -> dict[str, int]:
+        """See ``Autoencoder.inferred_widths``: what is decoded, D, and the sighting behind it, D + E + 1."""
+        sightings = Sightings(layout)
+        return {group.kind: group.width + sightings.width(group.kind) for group in sightings.groups}
+
+    def inferred_in(self, states: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+        """See ``Belief.inferred_in``."""
+        groups = self.sightings.groups
+        decoded = self.decoder.infer(states, obs).split([group.size for group in groups], dim=1)
+        remembered = self.sightings.of_unseen(states[:, -self.sightings.size :], obs)
+        of_kinds = self.sightings.split(remembered).values()
+        parts = [
+            torch.cat([part.unflatten(1, (group.count, -1)), sightings], dim=2).flatten(1)
+            for group, part, sightings in zip(groups, decoded, of_kinds, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
 
     def next_states(self, inputs: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """See ``Belief.next_states``."""
@@ -112,11 +131,13 @@ class EntityBeliefDecoder(TokenDecoder):
         }
 
     def infer_chosen(self, agents: torch.Tensor, chosen: Mapping[str, Chosen]) -> torch.Tensor:
-        """What is inferred (R, P) of those that are chosen, and zeros; states ``agents`` (R, W + E)."""
+        """What is decoded (D) of those that are chosen, and their sightings (D + E + 1) beside it, and zeros
+        of all others; states ``agents`` (R, W + E)."""
         base, features = self.from_agent(agents), {}
         for kind, (rows, slots, sightings) in chosen.items():
             of_slots = self.slots[kind].index_select(0, slots)
-            features[kind] = self._features(kind, sightings, base.index_select(0, rows), of_slots)
+            decoded = self._features(kind, sightings, base.index_select(0, rows), of_slots)
+            features[kind] = torch.cat([decoded, sightings], dim=1)
         return self.sightings.spread(chosen, features, len(agents))
 
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -81,8 +81,7 @@ class SightingsAutoencoder(Belief):
 
     def inferred_in(self, states: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
         """See ``Belief.inferred_in``."""
-        is_unseen = tokens.is_out_of_sight(obs, self.sightings.layout)
-        return states * is_unseen.index_select(1, self.sightings.tokens)
+        return self.sightings.of_unseen(states, obs)
 
 
 class LastShown(TokenDecoder):

@@ -139,6 +139,11 @@ class Sightings(nn.Module):
         is_wanted = self._of_kinds(tokens.is_out_of_view(is_visible, self.layout))
         return self.chosen(obs, is_visible, counts, is_wanted)
 
+    def of_unseen(self, remembered: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+        """All sightings (R, G), and zeros for those of tokens that the observations (R, O) show."""
+        is_unseen = tokens.is_out_of_sight(obs, self.layout)
+        return remembered * is_unseen.index_select(1, self.tokens)
+
     def spread(
         self, chosen: Mapping[str, Chosen], features: Mapping[str, torch.Tensor], n_rows: int
     ) -> torch.Tensor:

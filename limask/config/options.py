@@ -77,8 +77,8 @@ class AutoencoderOptions:
         AUTO,
         "auto (belief where the layout has entities, else entity) | none | entity (hidden tokens, from the "
         "agent's own hidden state) | belief (all tokens, from networks of its own; the agent acts on what it "
-        "infers) | entity_belief (the same from each entity's last sighting, with weights shared by kind) | "
-        "sightings (those sightings themselves: nothing is trained) | "
+        "infers) | entity_belief (the same from each entity's last sighting, which the agent gets, "
+        "too, with weights shared by kind) | sightings (those sightings alone: nothing is trained) | "
         "team (MA²E: teammates' observations, from the agent's own last steps)",
         is_registered=True,
     )
