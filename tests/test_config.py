@@ -66,6 +66,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("autoencoder.targets", "teams", ("own, team, state, auto", "did you mean 'team'")),
     ("autoencoder.latent", 1, ("True or False",)),
     ("autoencoder.use_inference", "yes", ("True or False",)),
+    ("autoencoder.sightings", "yes", ("True or False",)),
     ("view.weight", -0.1, ("number", "at least 0.0")),
     ("view.loss", "tdd", ("distillation, td", "did you mean 'td'")),
     ("masker.keep_at_least", 0, ("integer", "at least 1")),
@@ -148,6 +149,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("autoencoder.targets", "auto", "auto"),
     ("autoencoder.latent", True, True),
     ("autoencoder.use_inference", True, True),
+    ("autoencoder.sightings", True, True),
     ("view.weight", 0, 0.0),
     ("view.weight", 2, 2.0),
     ("view.loss", "td", "td"),
@@ -535,7 +537,18 @@ def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> 
                 "autoencoder.detach_trunk": True,
                 "autoencoder.latent": True,
                 "autoencoder.use_inference": True,
+                "autoencoder.sightings": True,
             }.items()
+        ),
+        *(
+            (
+                {
+                    "autoencoder": {"name": name, "weight": weight, "sightings": True},
+                    "masker": {"name": "none"},
+                },
+                ("lim.autoencoder.sightings=True", f"lim.autoencoder.name={name!r}"),
+            )
+            for name, weight in (("entity", 0.1), ("sightings", 0.0), ("none", 0.0))
         ),
         *(
             (

@@ -31,6 +31,7 @@ MODES: dict[str, dict[str, Any]] = {
     "inference fc": {"autoencoder": {"use_inference": True}, "trunk": "fc"},
     "belief": BELIEF,
     "belief of entities": merged(BELIEF, {"autoencoder": {"name": "entity_belief"}}),
+    "belief and sightings": merged(BELIEF, {"autoencoder": {"name": "entity_belief", "sightings": True}}),
     "belief fc": merged(BELIEF, {"trunk": "fc", "autoencoder": {"targets": "own"}}),
 }
 ACTING = [name for name in MODES if name.startswith(("inference", "belief"))]
@@ -370,7 +371,7 @@ def test_what_the_living_do_not_see_is_inferred_and_nothing_else(host: Host, mod
     joining(learner.agent)
     layout, autoencoder = learner.agent.layout, learner.reconstruction.autoencoder
     is_belief = mode.startswith("belief")
-    by_kind = mode == "belief of entities"
+    by_kind = mode in ("belief of entities", "belief and sightings")
     decoder = autoencoder.decoder if is_belief else autoencoder
     infer = decoder.infer if is_belief else decoder.infer_from_hidden
     obs = torch.rand(5, OBS) + 0.1

@@ -8,6 +8,7 @@ from test_agent import UNITS
 
 from limask.autoencoder.entity_belief import EntityBeliefAutoencoder
 from limask.autoencoder.sightings import FADING, Sightings
+from limask.config import LimConfig
 from limask.layouts import Layout, TokenGroup, tokens
 from limask.networks.packing import Packing
 from limask.networks.spec import AgentSpec
@@ -77,8 +78,9 @@ def test_agents_get_the_sighting_beside_what_is_decoded_from_it() -> None:
         n_agents=1, n_actions=3, hidden_dim=8, has_last_action=False, has_agent_id=False, is_recurrent=True
     )
     torch.manual_seed(0)
-    belief = EntityBeliefAutoencoder(spec, SMALL, 6)
-    assert belief.inferred_widths(SMALL) == {"enemy": 2 + 2 + 1 + 1}
+    config = LimConfig.from_block({"autoencoder": {"name": "entity_belief", "width": 6, "sightings": True}})
+    belief = EntityBeliefAutoencoder.build(spec, SMALL, config)
+    assert belief.inferred_widths(SMALL, config) == {"enemy": 2 + 2 + 1 + 1}
     obs = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 0.0, 0.0, 6.0], [1.0, 2.0, 0.0, 0.0, 7.0]])
     states = torch.zeros(1, belief.state_size)
     for now in obs.unsqueeze(1):
@@ -105,9 +107,8 @@ def test_permuting_enemies_permutes_what_is_inferred_of_them() -> None:
     permuted = tokens.join(parts | {"enemy": parts["enemy"][..., order, :]}, UNITS)
     packing = Packing(torch.ones(3, 5, dtype=torch.bool))
     inferred = [belief.infer_episodes(packing.pack(values), packing.counts) for values in (obs, permuted)]
-    widths = EntityBeliefAutoencoder.inferred_widths(UNITS)
+    sizes = [group.size for group in UNITS.groups if group.is_hideable]
     kinds = [group.kind for group in UNITS.groups if group.is_hideable]
-    sizes = [UNITS.group(kind).count * widths[kind] for kind in kinds]
     plain, other = (dict(zip(kinds, values.split(sizes, dim=1), strict=True)) for values in inferred)
     assert plain["enemy"].any()
     by_enemy = plain["enemy"].unflatten(1, (count, -1))[:, order].flatten(1)

@@ -53,7 +53,7 @@ class LimAgent(nn.Module):
         place = "nowhere" if kind is None else kind.place(config.autoencoder.use_inference)
         # Without entities, one linear layer over all feature groups is what the entity trunk would compute.
         is_entity = config.trunk == "entity" and bool(layout.kinds)
-        widths = {} if kind is None else kind.inferred_widths(layout)
+        widths = {} if kind is None else kind.inferred_widths(layout, config)
         self.fc1 = _trunk(spec, layout, is_entity, place, widths)
         self.rnn: nn.Module = (
             nn.GRUCell(hidden_dim, hidden_dim) if spec.is_recurrent else nn.Linear(hidden_dim, hidden_dim)

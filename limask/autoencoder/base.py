@@ -87,7 +87,7 @@ class Autoencoder(nn.Module, ABC):
         return "nowhere"
 
     @classmethod
-    def inferred_widths(cls, layout: Layout) -> dict[str, int]:
+    def inferred_widths(cls, layout: Layout, config: LimConfig) -> dict[str, int]:
         """Features that the agent gets of a token out of sight, by kind: D of each that may be hidden."""
         return {group.kind: group.width for group in layout.groups if group.is_hideable}
 

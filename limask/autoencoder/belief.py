@@ -109,6 +109,8 @@ class BeliefAutoencoder(Belief):
         width: W, of all three.
     """
 
+    unused = MappingProxyType({**Belief.unused, "autoencoder.sightings": False})
+
     def __init__(self, spec: AgentSpec, layout: Layout, width: int) -> None:
         super().__init__(spec, layout)
         self.state_size = width

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -37,6 +38,7 @@ class EntityAutoencoder(TokenAutoencoder):
         latent_dim: width of the embeddings that are reconstructed instead of tokens' features, or None.
     """
 
+    unused = MappingProxyType({"autoencoder.sightings": False})
     shares_encoder = True
 
     def __init__(

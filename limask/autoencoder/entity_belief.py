@@ -26,8 +26,7 @@ from limask.networks.transfer import Team
 
 class EntityBeliefAutoencoder(Belief):
     """An entity trunk and a GRU make a context of what is observed; each token is decoded from that, from the
-    agent's own features, and from the token's last sighting. The agent gets what is decoded, and the
-    sighting beside it: how fresh that is tells how far to trust the one or the other.
+    agent's own features, and from the token's last sighting.
 
     A state is [context W | the agent itself E | sightings G].
 
@@ -35,12 +34,14 @@ class EntityBeliefAutoencoder(Belief):
         spec: sizes of the agent and of its input.
         layout: the observation's layout, with kinds of entities.
         width: W, of all layers.
+        hands_on: whether the agent gets the sighting beside what is decoded from it.
     """
 
     decoder: EntityBeliefDecoder
 
-    def __init__(self, spec: AgentSpec, layout: Layout, width: int) -> None:
+    def __init__(self, spec: AgentSpec, layout: Layout, width: int, hands_on: bool = False) -> None:
         super().__init__(spec, layout)
+        self.hands_on = hands_on
         self.width, self.sightings = width, Sightings(layout)
         self.state_size = width + self.sightings.own_size + self.sightings.size
         self.trunk = EntityTrunk(dataclasses.replace(spec, hidden_dim=width), layout)
@@ -50,18 +51,24 @@ class EntityBeliefAutoencoder(Belief):
     @classmethod
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> EntityBeliefAutoencoder:
         """See ``Autoencoder.build``."""
-        return cls(spec, layout, config.autoencoder.width)
+        return cls(spec, layout, config.autoencoder.width, config.autoencoder.sightings)
 
     @classmethod
-    def inferred_widths(cls, layout: Layout) -> dict[str, int]:
+    def inferred_widths(cls, layout: Layout, config: LimConfig) -> dict[str, int]:
         """See ``Autoencoder.inferred_widths``: what is decoded, D, and the sighting behind it, D + E + 1."""
-        sightings = Sightings(layout)
-        return {group.kind: group.width + sightings.width(group.kind) for group in sightings.groups}
+        widths, sightings = super().inferred_widths(layout, config), Sightings(layout)
+        return {
+            kind: width + sightings.width(kind) * config.autoencoder.sightings
+            for kind, width in widths.items()
+        }
 
     def inferred_in(self, states: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
         """See ``Belief.inferred_in``."""
+        inferred = super().inferred_in(states, obs)
+        if not self.hands_on:
+            return inferred
         groups = self.sightings.groups
-        decoded = self.decoder.infer(states, obs).split([group.size for group in groups], dim=1)
+        decoded = inferred.split([group.size for group in groups], dim=1)
         remembered = self.sightings.of_unseen(states[:, -self.sightings.size :], obs)
         of_kinds = self.sightings.split(remembered).values()
         parts = [
@@ -89,7 +96,10 @@ class EntityBeliefAutoencoder(Belief):
         obs = inputs[:, : self.obs_size]
         is_visible = tokens.visibility(obs, self.decoder.layout)
         chosen = self.sightings.unseen(obs, is_visible, counts)
-        inferred = self.decoder.infer_chosen(self._agents(inputs, is_visible, counts), chosen)
+        of_chosen = self.decoder.infer_chosen(self._agents(inputs, is_visible, counts), chosen)
+        if self.hands_on:
+            of_chosen = {k: torch.cat([of, chosen[k].sightings], dim=1) for k, of in of_chosen.items()}
+        inferred = self.sightings.spread(chosen, of_chosen, len(obs))
         return inferred if rows is None else inferred.index_select(0, rows)
 
     def _agents(self, inputs: torch.Tensor, is_visible: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -130,15 +140,13 @@ class EntityBeliefDecoder(TokenDecoder):
             if count != len(weights[name])
         }
 
-    def infer_chosen(self, agents: torch.Tensor, chosen: Mapping[str, Chosen]) -> torch.Tensor:
-        """What is decoded (D) of those that are chosen, and their sightings (D + E + 1) beside it, and zeros
-        of all others; states ``agents`` (R, W + E)."""
-        base, features = self.from_agent(agents), {}
+    def infer_chosen(self, agents: torch.Tensor, chosen: Mapping[str, Chosen]) -> dict[str, torch.Tensor]:
+        """What is inferred of those of each kind that are chosen (C, D); states ``agents`` (R, W + E)."""
+        base, inferred = self.from_agent(agents), {}
         for kind, (rows, slots, sightings) in chosen.items():
             of_slots = self.slots[kind].index_select(0, slots)
-            decoded = self._features(kind, sightings, base.index_select(0, rows), of_slots)
-            features[kind] = torch.cat([decoded, sightings], dim=1)
-        return self.sightings.spread(chosen, features, len(agents))
+            inferred[kind] = self._features(kind, sightings, base.index_select(0, rows), of_slots)
+        return inferred
 
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
         """See ``TokenDecoder._decode``."""

@@ -33,6 +33,7 @@ class SightingsAutoencoder(Belief):
 
     unused = MappingProxyType({
         **Belief.unused, "autoencoder.weight": 0.0, "autoencoder.saliency_weights": False,
+        "autoencoder.sightings": False,
     })  # fmt: skip
     is_trained = False
 
@@ -57,7 +58,7 @@ class SightingsAutoencoder(Belief):
             )
 
     @classmethod
-    def inferred_widths(cls, layout: Layout) -> dict[str, int]:
+    def inferred_widths(cls, layout: Layout, config: LimConfig) -> dict[str, int]:
         """See ``Autoencoder.inferred_widths``: D + E + 1."""
         return Sightings(layout).widths
 

@@ -22,7 +22,7 @@ MANY = 10**6
 #: The one value of options that there is no use for without an autoencoder.
 _UNUSED_BY_NONE = {
     "autoencoder.weight": 0.0, "view.weight": 0.0, "autoencoder.targets": "own", "autoencoder.latent": False,
-    "autoencoder.use_inference": False, "masker.replay": 0.0,
+    "autoencoder.use_inference": False, "autoencoder.sightings": False, "masker.replay": 0.0,
 }  # fmt: skip
 
 

@@ -77,8 +77,8 @@ class AutoencoderOptions:
         AUTO,
         "auto (belief where the layout has entities, else entity) | none | entity (hidden tokens, from the "
         "agent's own hidden state) | belief (all tokens, from networks of its own; the agent acts on what it "
-        "infers) | entity_belief (the same from each entity's last sighting, which the agent gets, "
-        "too, with weights shared by kind) | sightings (those sightings alone: nothing is trained) | "
+        "infers) | entity_belief (the same from each entity's last sighting, with weights shared by kind) | "
+        "sightings (those sightings themselves: nothing is trained) | "
         "team (MA²E: teammates' observations, from the agent's own last steps)",
         is_registered=True,
     )
@@ -120,6 +120,10 @@ class AutoencoderOptions:
     saliency_weights: bool = option(
         False, "tokens count in the loss by their saliency for Q_tot", used_by="entity, beliefs"
     )
+    sightings: bool = option(
+        False, "agents get each entity's last sighting beside what is decoded from it",
+        used_by="entity_belief",
+    )  # fmt: skip
     detach_trunk: bool = option(False, "the reconstruction trains the decoder only", used_by="entity")
     use_inference: bool = option(
         False, "the agent acts on what the decoder makes of tokens out of sight", used_by="entity"
