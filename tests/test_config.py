@@ -241,9 +241,10 @@ def test_refusal_does_not_guess_wildly() -> None:
 @pytest.mark.parametrize(("key", "value", "stored"), ACCEPTED)
 def test_edges_are_accepted(key: str, value: object, stored: object) -> None:
     """Bounds are inclusive or exclusive as documented; an int is a number, and is stored as a float."""
-    # Faults without a place, and a place without faults, are refused together.
+    # Faults without a place, a place without faults, and sightings without their belief are refused.
     beside = {"faults.collect": of("faults.dropout", 0.5), "faults.replay": of("faults.dropout", 0.5)}
     beside |= {f"faults.{name}": of("faults.collect", True) for name in faults.REGISTRY}
+    beside["autoencoder.sightings"] = of("autoencoder.name", "entity_belief")
     config = read_options(merged(plain(beside.get(key, {})), of(key, value)))
     read = config.value(key)
     assert read == stored

@@ -440,6 +440,17 @@ def test_who_sees_everywhere_has_no_sight_range(host: Host, tmp_path: Path, name
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("algorithm", ["qmix_fc", "qmix_lim"])
+def test_a_run_of_another_version_is_told_so(host: Host, tmp_path: Path, algorithm: str) -> None:
+    """Its own map is not to blame."""
+    run = save_run(host, tmp_path / "run", algorithm)
+    (file,) = run.glob("models/*/agent.th")
+    weights = torch.load(file)
+    torch.save(weights | {"fc1.weight2": torch.zeros(3)}, file)
+    with pytest.raises(LimaskError, match=r"do not fit 3m in fc1\.weight2; evaluate it with the version of"):
+        run_evaluate([run], tmp_path / "out")
+
+
 @pytest.mark.parametrize("lim", [{}, {"autoencoder": {"name": "entity", "use_inference": True}}])
 def test_inferences_cannot_change_the_map(host: Host, tmp_path: Path, lim: dict[str, Any]) -> None:
     run = save_run(host, tmp_path / "run", "qmix_lim", lim=lim)

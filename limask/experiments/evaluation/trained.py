@@ -117,14 +117,15 @@ def _fitted(
     if not wrong:
         return weights, note
     autoencoder = getattr(agent, "autoencoder", None)
-    if autoencoder is not None and autoencoder.hides == "tokens":
+    is_elsewhere = shape.name != run.task
+    if is_elsewhere and autoencoder is not None and autoencoder.hides == "tokens":
         raise LimaskError(
             f"{run.folder}: its agents ({run.arm}) act on what they infer of the units of their own map, one "
             f"by one, and cannot change to {shape.name}; evaluate it on the map that it was trained on, or "
             "train with lim.autoencoder.name=entity_belief"
         )
     trunk = getattr(agent, "fc1", None)
-    if not isinstance(trunk, EntityTrunk):
+    if is_elsewhere and not isinstance(trunk, EntityTrunk):
         name = min(wrong)
         raise LimaskError(
             f"{run.folder}: its agents ({run.arm}) have no entity trunk, and a flat trunk cannot change team "
