@@ -255,9 +255,8 @@ def test_latent_targets_are_the_target_networks_embeddings(host: Host) -> None:
 # -- acting ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ACTING)
-def test_step_by_step_and_whole_episodes_agree(host: Host, mode: str) -> None:
-    learner = make_learner(host, **MODES[mode])
+def assert_steps_agree(host: Host, learner: Any) -> None:
+    """Values of whole episodes are those of acting step by step."""
     joining(learner.agent)
     batch = make_batch(host, learner)
     with torch.no_grad():
@@ -268,6 +267,11 @@ def test_step_by_step_and_whole_episodes_agree(host: Host, mode: str) -> None:
             is_filled = batch["filled"][:, t, 0].bool()
             q_now = learner.mac.forward(batch, t)
             torch.testing.assert_close(q_now[is_filled], whole[:, t][is_filled], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ACTING)
+def test_step_by_step_and_whole_episodes_agree(host: Host, mode: str) -> None:
+    assert_steps_agree(host, make_learner(host, **MODES[mode]))
 
 
 @pytest.mark.parametrize("other", range(N))

@@ -8,7 +8,7 @@ from typing import Any
 import host_parts
 import pytest
 import torch
-from test_inference import OBS, N, is_same, joining, make_batch, make_learner, merged, packed, weights
+from test_inference import OBS, N, assert_steps_agree, is_same, make_batch, make_learner, merged, weights
 
 from limask.autoencoder.sightings import FADING
 from limask.errors import LimaskError
@@ -57,17 +57,7 @@ def test_agents_get_what_they_last_saw(host: Host, trunk: str) -> None:
 
 @pytest.mark.parametrize("trunk", ["entity", "fc"])
 def test_step_by_step_and_whole_episodes_agree(host: Host, trunk: str) -> None:
-    learner = make_learner(host, **merged(SIGHTINGS, {"trunk": trunk}))
-    joining(learner.agent)
-    batch = make_batch(host, learner)
-    with torch.no_grad():
-        packing, inputs = packed(learner, batch)
-        whole = packing.unpack(learner.agent.sequence(inputs, packing.counts)[0])
-        learner.mac.init_hidden(8)
-        for t in range(host_parts.LIMIT + 1):
-            is_filled = batch["filled"][:, t, 0].bool()
-            q_now = learner.mac.forward(batch, t)
-            torch.testing.assert_close(q_now[is_filled], whole[:, t][is_filled], rtol=1e-4, atol=1e-5)
+    assert_steps_agree(host, make_learner(host, **merged(SIGHTINGS, {"trunk": trunk})))
 
 
 def test_only_q_learning_learns(host: Host) -> None:
