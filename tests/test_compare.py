@@ -52,7 +52,7 @@ def test_tables_by_hand(tmp_path: Path) -> None:
     assert cells(text, "nearest 1") == ["20 (10, 30)", "60 (50, 70)"]
     # Means of seeds: 15 and 35, 60 and 80; drawn anew, both may be the worse or the better one.
     assert cells(text, "mean of what goes wrong") == ["25 (15 to 35)", "70 (60 to 80)"]
-    assert cells(text, "`lim`") == ["3m", "-5 (-20 to 10)", "45 (25 to 65)"]
+    assert cells(text, "lim") == ["3m", "-5 (-20 to 10)", "45 (25 to 65)"]
     assert text.index("nothing") < text.index("dropout 0.4"), "it comes first, whatever its kind was"
 
 
@@ -61,7 +61,7 @@ def test_a_kind_may_count_more(tmp_path: Path) -> None:
     text = compare([table(tmp_path / "a.csv", ROWS)], weights={"nearest": 4}, against="lim")
     mean = "mean of what goes wrong, nearest × 4"
     assert cells(text, mean) == ["22 (12 to 32)", "64 (54 to 74)"]
-    assert cells(text, "`plain`") == ["3m", "5 (-10 to 20)", "-42 (-62 to -22)"]
+    assert cells(text, "plain") == ["3m", "5 (-10 to 20)", "-42 (-62 to -22)"]
 
 
 def test_maps_count_alike_in_what_is_compared(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_maps_count_alike_in_what_is_compared(tmp_path: Path) -> None:
     more = [row("plain", 1, "dropout", 0.0, 0.5, "8m"), row("plain", 1, "dropout", 0.4, 0.1, "8m"),
             row("lim", 1, "dropout", 0.0, 0.6, "8m"), row("lim", 1, "dropout", 0.4, 0.3, "8m")]  # fmt: skip
     text = compare([table(tmp_path / "a.csv", ROWS), table(tmp_path / "b.csv", more)])
-    on, nothing, mean = cells(text, "`lim`")
+    on, nothing, mean = cells(text, "lim")
     assert (on, nothing.split()[0], mean.split()[0]) == ("3m, 8m", "2", "32")
-    assert "| 8m: what goes wrong | `plain` | `lim` |" in text
+    assert "| 8m: what goes wrong | plain | lim |" in text
     assert "| dropout 0.4 | 10 | 30 |" in text
 
 
@@ -86,10 +86,10 @@ def test_where_nothing_goes_wrong_there_is_no_mean(tmp_path: Path) -> None:
     rows = [each for each in ROWS if each.severity == 0]
     text = compare([table(tmp_path / "a.csv", rows)])
     assert "\n| mean of" not in text
-    assert cells(text, "`lim`") == ["3m", "-5 (-20 to 10)", "–"]
+    assert cells(text, "lim") == ["3m", "-5 (-20 to 10)", "–"]
     # And where something always does, nothing is said of when nothing does.
     rows = [each for each in ROWS if each.severity > 0]
-    assert cells(compare([table(tmp_path / "b.csv", rows)]), "`lim`") == ["3m", "–", "45 (25 to 65)"]
+    assert cells(compare([table(tmp_path / "b.csv", rows)]), "lim") == ["3m", "–", "45 (25 to 65)"]
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

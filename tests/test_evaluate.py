@@ -197,7 +197,7 @@ def runs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     return {"entity": root / "run", "fc": attempt, "own": root / "own"}
 
 
-def run_evaluate(runs: list[Path], output: Path, **options: Any) -> list[Row]:
+def run_evaluate(runs: list[Path], output: Path | None, **options: Any) -> list[Row]:
     """``evaluate`` with eight battles."""
     asked = [Asked(options.pop("perturb", None), options.pop("severities", ()))]
     defaults: dict[str, Any] = {"map_name": None, "episodes": EPISODES, "seed": SEED, "output": output}
@@ -257,17 +257,22 @@ def test_several_perturbations_in_one_call(
     }  # fmt: skip
     (root / "campaign.json").write_text(json.dumps(Campaign.from_block(campaign).to_block()))
     asked = [Asked("dropout", (0.0, 0.9)), Asked("nearest", (1.0,))]
-    with pytest.raises(LimaskError, match="no run of this campaign has ended"):
+    with pytest.raises(LimaskError, match="no run of this campaign has ended and left a checkpoint"):
         run_evaluate([root], tmp_path / "none")
     (ended / "DONE").write_text(json.dumps(Outcome("finished", 1.0)._asdict()))
-    together = run_evaluate([root], tmp_path / "together", asked=asked)
-    printed = capsys.readouterr().out
+    other = root / "runs/flat/3m/seed_2/attempt_1"
+    shutil.copytree(ended, other)
+    for models in other.rglob("models"):
+        shutil.rmtree(models)
+    together = run_evaluate([root], None, asked=asked)
+    printed, told = capsys.readouterr()
+    assert f"left out: {other} has no checkpoint" in told
     assert "goes wrong" in printed and "dropout 0.9" in printed and "nearest 1" in printed
     alone = [row for each in asked for row in run_evaluate([ended], tmp_path / each.perturb, asked=[each])]
     assert together == alone
     assert len({row.win_rate.value for row in together}) > 1 or len({r.mean_return for r in together}) > 1
-    assert (tmp_path / "together/evaluate.png").read_bytes()[:4] == b"\x89PNG"
-    assert evaluate_output.read_csv(tmp_path / "together/evaluate.csv")[0].arm == "flat"
+    assert (root / "evaluation/evaluate.png").read_bytes()[:4] == b"\x89PNG"
+    assert evaluate_output.read_csv(root / "evaluation/evaluate.csv")[0].arm == "flat"
 
 
 def test_curves_of_two_arms_from_the_command(

@@ -22,6 +22,7 @@ from limask import cli, files
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import CampaignFolder, Outcome
 from limask.experiments.campaign.plan import Campaign
+from limask.experiments.evaluation.evaluate_output import Row, write_csv
 from limask.experiments.report import tables, text
 from limask.experiments.report.data import Estimate, Ratio
 from limask.experiments.report.numbers import compared, on_grid
@@ -29,6 +30,7 @@ from limask.experiments.report.page import page
 from limask.experiments.report.plots import pictures
 from limask.experiments.report.runs import read_report
 from limask.experiments.report.write import report_campaign
+from limask.experiments.statistics import Interval
 from limask.experiments.storage.sacred_files import Curve
 from limask.files import write_json
 
@@ -565,11 +567,39 @@ def test_what_to_type_to_see_what_agents_do(
     runs = "'a c/runs/base/3m/seed_1/attempt_1' 'a c/runs/ours/3m/seed_1/attempt_1'"
     told = "Watch a battle, which the next report plays: limask watch"
     assert watch == f"{told} {runs} --output 'a c/report/films'"
-    assert jam == f"With sensors that fail: limask evaluate {runs} --perturb dropout --severity 0 0.4"
+    assert jam == "With sensors that fail: limask evaluate 'a c' --perturb dropout --severity 0 0.4"
     shutil.rmtree(tmp_path / "a c/runs/base")
     assert cli.main(["campaign", "report", "a c"]) == 0
     *_, watch, jam = capsys.readouterr().out.splitlines()
     assert watch == f"{told} 'a c/runs/ours/3m/seed_0/attempt_1' --output 'a c/report/films'"
+
+
+def test_what_goes_wrong_is_in_the_report(two_arms: CampaignFolder) -> None:
+    """The tables of ``limask compare``, of what ``limask evaluate`` left in the campaign's folder."""
+    rows = [
+        Row("", arm, "3m", seed, 1000, "3m", "dropout", severity, 128, Interval(won, won, won), 20.0, 0.0)
+        for arm, shares in (("base", (0.8, 0.2)), ("ours", (0.9, 0.7)))
+        for seed in (1, 2)
+        for severity, won in zip((0.0, 0.4), shares, strict=True)
+    ]
+    report_campaign(two_arms.root)
+    report = two_arms.root / "report"
+    assert "goes wrong" not in (report / "report.md").read_text() + (report / "report.html").read_text()
+    (two_arms.root / "evaluation").mkdir()
+    write_csv(two_arms.root / "evaluation/evaluate.csv", rows)
+    report_campaign(two_arms.root)
+    told = (report / "report.md").read_text()
+    assert "## When something goes wrong" in told
+    assert "| dropout 0.4 | 20 (20, 20) | 70 (70, 70) |" in told
+    assert "| ours | 3m | 10 (10 to 10) | 50 (50 to 50) |" in told
+    page = (report / "report.html").read_text()
+    assert '<section id="when-something-goes-wrong">' in page and "70 (70, 70)" in page
+    assert 'href="../evaluation/evaluate.csv"' in page
+    tables = json.loads((report / "report.json").read_text())["robustness"]
+    assert [table["header"][0] for table in tables] == ["3m: what goes wrong", "more than base"]
+    (two_arms.root / "evaluation/evaluate.csv").write_text("x")
+    with pytest.raises(LimaskError, match=r"evaluate\.csv is no table of `limask evaluate`"):
+        report_campaign(two_arms.root)
 
 
 # -- in a browser ---------------------------------------------------------------------------------------

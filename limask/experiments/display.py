@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeAlias
+from collections.abc import Collection
+from typing import Any, NamedTuple, TypeAlias
 
 #: matplotlib is an extra, and looked at without its types.
 Axes: TypeAlias = Any
+
+
+class Table(NamedTuple):
+    """Rows of text; the columns in ``words`` are words and the others numbers."""
+
+    header: list[str]
+    rows: list[list[str]]
+    words: Collection[int]
+
+
+def markdown_table(table: Table) -> str:
+    """The table in Markdown, with columns of numbers to the right."""
+    rule = ["---" if i in table.words else "---:" for i in range(len(table.header))]
+    rows = [[plain_markdown(cell) for cell in row] for row in (table.header, *table.rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+
+
+def plain_markdown(line: str) -> str:
+    """Text of which Markdown makes nothing else."""
+    for sign in "\\|*<":
+        line = line.replace(sign, f"\\{sign}")
+    return " ".join(line.split())
 
 
 def percent(rate: float) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from limask.errors import LimaskError, nearest
+from limask.experiments.display import Table, markdown_table
 from limask.experiments.evaluation.evaluate_output import Row, read_csv
 from limask.experiments.statistics import Interval, mean_difference, mean_score
 from limask.files import check_free, make_folder, write_text
@@ -76,21 +77,35 @@ def compare(
         LimaskError: a file is none of ``limask evaluate``'s, a run is there twice or lacks a fault that
             others met, or an argument names nothing in them; nothing has been printed or written then.
     """
-    rows = [row for file in files for row in read_csv(file)]
-    arms = list(dict.fromkeys(row.arm for row in rows))
-    matrices, weights = read_matrices(rows), weights or {}
-    _check_names("--against", [against or arms[0]], arms)
-    _check_names("--weight", weights, dict.fromkeys(name for of in matrices for name, _ in of.faults))
+    tables = compared(files, against=against, weights=weights)
     if output:
         check_free(output, (MARKDOWN,), force=force)
-    is_share = all(row.has_wins for row in rows)
-    text = "\n".join(_markdown(matrices, arms, against or arms[0], weights, _share if is_share else _plain))
+    text = "\n\n".join(map(markdown_table, tables))
     print(text)
     if output:
         make_folder(output)
         write_text(output / MARKDOWN, f"{text}\n")
         print(f"Written: {output / MARKDOWN}")
     return text
+
+
+def compared(
+    files: Sequence[Path], *, against: str | None = None, weights: Mapping[str, float] | None = None
+) -> list[Table]:
+    """The tables that ``compare`` prints: one for each map, and one of the arms against ``against``, where
+    there are others.
+
+    Raises:
+        LimaskError: see ``compare``.
+    """
+    rows = [row for file in files for row in read_csv(file)]
+    arms, weights = list(dict.fromkeys(row.arm for row in rows)), weights or {}
+    matrices = read_matrices(rows)
+    _check_names("--against", [against] if against else [], arms)
+    _check_names("--weight", weights, dict.fromkeys(name for of in matrices for name, _ in of.faults))
+    text = _share if all(row.has_wins for row in rows) else _plain
+    tables = [_scores(matrix, arms, weights, text) for matrix in matrices]
+    return tables + ([_differences(matrices, arms, against or arms[0], weights, text)] if arms[1:] else [])
 
 
 def read_matrices(rows: Sequence[Row]) -> list[Matrix]:
@@ -138,28 +153,28 @@ def _check_names(option: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise LimaskError(f"{option} {name}: not there{nearest(name, names)} (known: {', '.join(names)})")
 
 
-def _markdown(
+def _scores(
+    matrix: Matrix, arms: Sequence[str], weights: Mapping[str, float], text: Callable[[float], str]
+) -> Table:
+    there = [arm for arm in arms if arm in matrix.scores]
+    rows = [
+        [_told(fault), *(_seeds(matrix.under(arm, fault), text) for arm in there)] for fault in matrix.faults
+    ]
+    if matrix.is_perturbed:
+        means = [{matrix.map_name: matrix.means(arm, weights)} for arm in there]
+        rows.append([_mean(weights), *(_interval(mean_score(of, _generator()), text, of) for of in means)])
+    return Table([f"{matrix.map_name}: what goes wrong", *there], rows, (0,))
+
+
+def _differences(
     matrices: Sequence[Matrix],
     arms: Sequence[str],
     against: str,
     weights: Mapping[str, float],
     text: Callable[[float], str],
-) -> list[str]:
-    lines: list[str] = []
-    weighted = "".join(f", {name} × {weight:g}" for name, weight in weights.items())
-    mean = f"mean of what goes wrong{weighted}"
-    for matrix in matrices:
-        there = [arm for arm in arms if arm in matrix.scores]
-        lines += _head([f"{matrix.map_name}: what goes wrong", *(f"`{arm}`" for arm in there)])
-        for fault in matrix.faults:
-            lines.append(_line([_told(fault), *(_seeds(matrix.under(arm, fault), text) for arm in there)]))
-        if matrix.is_perturbed:
-            means = [{matrix.map_name: matrix.means(arm, weights)} for arm in there]
-            lines.append(_line([mean, *(_interval(mean_score(each, _generator()), text) for each in means)]))
-        lines.append("")
-    others = [arm for arm in arms if arm != against]
-    lines += _head([f"more than `{against}`", "on", "nothing wrong", mean]) if others else []
-    for arm in others:
+) -> Table:
+    rows = []
+    for arm in arms:
         both = [matrix for matrix in matrices if {arm, against} <= matrix.scores.keys()]
         measures: list[tuple[bool, Callable[[Matrix, str], list[float]]]] = [
             (all(NOTHING in matrix.faults for matrix in both), lambda of, name: of.under(name, NOTHING)),
@@ -169,17 +184,15 @@ def _markdown(
         for i, (is_there, measure) in enumerate(measures):
             if both and is_there:
                 ours, theirs = ({of.map_name: measure(of, name) for of in both} for name in (arm, against))
-                cells[i] = _interval(mean_difference(ours, theirs, _generator()), text)
-        lines.append(_line([f"`{arm}`", ", ".join(matrix.map_name for matrix in both) or "–", *cells]))
-    return lines
+                cells[i] = _interval(mean_difference(ours, theirs, _generator()), text, ours, theirs)
+        if arm != against:
+            rows.append([arm, ", ".join(matrix.map_name for matrix in both) or "–", *cells])
+    return Table([f"more than {against}", "on", "nothing wrong", _mean(weights)], rows, (0, 1))
 
 
-def _head(cells: Sequence[str]) -> list[str]:
-    return [_line(cells), _line(["---"] * len(cells))]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _mean(weights: Mapping[str, float]) -> str:
+    weighted = "".join(f", {name} × {weight:g}" for name, weight in weights.items())
+    return f"mean of what goes wrong{weighted}"
 
 
 def _seeds(scores: Sequence[float], text: Callable[[float], str]) -> str:
@@ -188,10 +201,11 @@ def _seeds(scores: Sequence[float], text: Callable[[float], str]) -> str:
     return mean if len(scores) == 1 else f"{mean} ({', '.join(map(text, scores))})"
 
 
-def _interval(interval: Interval, text: Callable[[float], str]) -> str:
-    """``66 (64 to 69)``, or the value alone where one seed gives no interval."""
+def _interval(interval: Interval, text: Callable[[float], str], *of: Mapping[str, Sequence[float]]) -> str:
+    """``66 (64 to 69)``, or the value alone where a map has one seed, which gives no interval."""
     value, low, high = map(text, interval)
-    return f"{value} (one seed)" if interval.low == interval.high else f"{value} ({low} to {high})"
+    is_single = any(len(scores) == 1 for by_map in of for scores in by_map.values())
+    return f"{value} (one seed)" if is_single else f"{value} ({low} to {high})"
 
 
 def _share(value: float) -> str:

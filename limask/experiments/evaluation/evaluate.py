@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limask.errors import LimaskError, nearest
+from limask.experiments.campaign.folder import is_campaign
 from limask.experiments.display import say
 from limask.experiments.evaluation import evaluate_output
 from limask.experiments.evaluation.evaluate_output import Row
 from limask.experiments.evaluation.runs import (
     check_seed,
     common_host,
-    expanded,
     extras_of,
     named,
-    read_run,
+    read_runs,
 )
 from limask.experiments.evaluation.units import UNITS, Asked
 from limask.files import check_free, make_folder
@@ -42,13 +42,14 @@ def evaluate(
     picture is drawn where there is a perturbation.
 
     Args:
-        runs: see ``runs.read_run``; a campaign's folder stands for all of its runs that have ended.
+        runs: see ``runs.read_runs``.
         asked: perturbations, each with severities in its own unit, of which 0 is nothing.
         episodes: battles of each run at each severity.
         map_name: a map for all runs, or None for each run's own. Their ``env_args`` stay otherwise.
         seed: battle e on SMAX is seeded by ``seed + e``, another environment by ``seed``; the perturbation
             of episode e by the pair of both.
-        output: folder for the files; None is ``evaluation/RUNS_PERTURBATION``.
+        output: folder for the files; None is ``evaluation/RUNS_PERTURBATIONS``, or ``evaluation`` in the
+            folder of a single campaign, whose report then tells of it.
         host: ``pymarlzooplus`` or a checkout that all are to act in, or None for the one that they were
             trained in.
         force: whether files in ``output`` are written anew.
@@ -61,8 +62,10 @@ def evaluate(
             on that map; nothing has been evaluated or written then.
     """
     check(runs, asked, episodes, seed)
-    found = [read_run(run) for run in expanded(runs)]
+    found = read_runs(runs)
     kinds = [perturb for perturb, _ in asked if perturb]
+    if output is None and len(runs) == 1 and is_campaign(runs[0]):
+        output = runs[0] / "evaluation"
     output = output or named("evaluation", found, "+".join(kinds) or map_name or "as_trained")
     check_free(output, evaluate_output.NAMES, force=force)
     where = common_host(found, host)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from limask.config import restored
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import CampaignFolder, is_campaign
+from limask.experiments.display import say
 from limask.experiments.storage.sacred_files import host_of_run, sacred_runs, task_of
 from limask.files import read_json
 from limask.install.families import PYMARLZOOPLUS
@@ -96,22 +97,27 @@ def read_run(folder: Path) -> TrainedRun:
     return TrainedRun(folder, record.get("host") or host_of_run(sacred), arm, environment, config, checkpoint)
 
 
-def expanded(folders: Sequence[Path]) -> list[Path]:
-    """The same folders, with the runs of a campaign that have ended in the place of its folder.
+def read_runs(folders: Sequence[Path]) -> list[TrainedRun]:
+    """``read_run`` of each folder, and in the place of a campaign's folder of all of its runs that have ended
+    and left a checkpoint; the others are named.
 
     Raises:
-        LimaskError: none of them has, or see ``CampaignFolder.existing``.
+        LimaskError: see ``read_run`` and ``CampaignFolder.existing``; or a campaign has no such run.
     """
     found = []
     for folder in folders:
         if not is_campaign(folder):
-            found.append(folder)
+            found.append(read_run(folder))
             continue
-        states = CampaignFolder.existing(folder).states(is_running=False)
-        ended = [state.attempt.folder for state in states if state.state == "done" and state.attempt]
-        if not ended:
-            raise LimaskError(f"{folder}: no run of this campaign has ended")
-        found += ended
+        n_before = len(found)
+        for state in CampaignFolder.existing(folder).states(is_running=False):
+            if state.state == "done" and state.attempt:
+                try:
+                    found.append(read_run(state.attempt.folder))
+                except LimaskError as error:
+                    say(f"left out: {error}")
+        if len(found) == n_before:
+            raise LimaskError(f"{folder}: no run of this campaign has ended and left a checkpoint")
     return found
 
 

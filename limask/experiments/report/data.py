@@ -9,8 +9,12 @@ from typing import Literal, NamedTuple
 
 from limask.experiments.campaign.collect import Test
 from limask.experiments.campaign.plan import Campaign, Run
+from limask.experiments.display import Table
 from limask.experiments.storage.sacred_files import Curve
 from limask.protocols import Block
+
+#: Where in a campaign's folder `limask evaluate` puts what it finds out about the campaign's runs.
+EVALUATION = "evaluation"
 
 
 class Result(NamedTuple):
@@ -222,7 +226,7 @@ class Report:
     """A campaign, its runs in the order in which they were planned, and what comes of them.
 
     ``is_planned`` is False where runs were found that no campaign has made: ``campaign`` is then what they
-    come to.
+    come to. ``robustness`` is what `limask compare` makes of the runs' evaluation, where there is one.
     """
 
     name: str
@@ -230,6 +234,7 @@ class Report:
     runs: list[RunRecord]
     numbers: Numbers
     is_planned: bool = True
+    robustness: Sequence[Table] = ()
 
     @property
     def title(self) -> str:

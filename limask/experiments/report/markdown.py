@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from limask.experiments.display import markdown_table, plain_markdown
 from limask.experiments.report import tables, text
 from limask.experiments.report.data import Report
-from limask.experiments.report.tables import Table
 
 
 def markdown(report: Report, pictures: Iterable[str]) -> str:
@@ -16,30 +16,31 @@ def markdown(report: Report, pictures: Iterable[str]) -> str:
     commands = "\n".join(run.command for run in report.runs)
     parts = [
         f"# {report.title}",
-        f"**{_plain(first)}**",
+        f"**{plain_markdown(first)}**",
         _list(others),
-        _plain(text.counted(report)),
+        plain_markdown(text.counted(report)),
         _list(text.cautions(report)),
         "## Learning curves",
         images.get("learning_curves", ""),
         images.get("survival", ""),
         _list(text.never_reached(report)),
         "## Arms and maps",
-        _table(tables.ablation(report)),
+        markdown_table(tables.ablation(report)),
         *_comparison(report, images),
+        *_robustness(report),
         "## Time and updates",
-        _table(tables.costs(report)),
-        _plain(text.updates(report)),
+        markdown_table(tables.costs(report)),
+        plain_markdown(text.updates(report)),
         "## How to read this",
         _list(text.how_to_read(report)),
         "## Arms",
-        _table(tables.arms(report)),
+        markdown_table(tables.arms(report)),
         "## Runs",
-        _table(tables.runs(report)),
+        markdown_table(tables.runs(report)),
         "## Commands" if report.is_planned else "## Folders",
         f"```bash\n{commands}\n```",
         "## Versions and machine",
-        _table(tables.made_with(report)),
+        markdown_table(tables.made_with(report)),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -48,27 +49,25 @@ def _comparison(report: Report, images: dict[str, str]) -> list[str]:
     numbers = report.numbers
     if not numbers.improvements:
         return []
-    ratios = ["## Ratios", images.get("forest", ""), _table(tables.ratios(report))] if numbers.ratios else []
+    ratios = (
+        ["## Ratios", images.get("forest", ""), markdown_table(tables.ratios(report))]
+        if numbers.ratios
+        else []
+    )
     return [
         *ratios,
         "## Probability of improvement",
-        _table(tables.improvements(report)),
+        markdown_table(tables.improvements(report)),
         images.get("profile", ""),
     ]
 
 
-def _table(table: Table) -> str:
-    rule = ["---" if i in table.words else "---:" for i in range(len(table.header))]
-    rows = [[_plain(cell) for cell in row] for row in (table.header, *table.rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+def _robustness(report: Report) -> list[str]:
+    if not report.robustness:
+        return []
+    found = map(markdown_table, report.robustness)
+    return ["## When something goes wrong", plain_markdown(text.ROBUSTNESS), *found]
 
 
 def _list(lines: list[str]) -> str:
-    return "\n".join(f"- {_plain(line)}" for line in lines)
-
-
-def _plain(line: str) -> str:
-    """Text of which Markdown makes nothing else."""
-    for sign in "\\|*<":
-        line = line.replace(sign, f"\\{sign}")
-    return " ".join(line.split())
+    return "\n".join(f"- {plain_markdown(line)}" for line in lines)

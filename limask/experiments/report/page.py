@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
+from limask.experiments.display import Table
 from limask.experiments.report import tables, text
-from limask.experiments.report.data import Report
+from limask.experiments.report.data import EVALUATION, Report
 from limask.experiments.report.plots import Panel, pictures, style, svg
-from limask.experiments.report.tables import Table
 
 _CSS = """
 :root {
@@ -144,6 +144,9 @@ def _results(report: Report, drawn: dict[str, str]) -> list[str]:
         sections.append(
             _section("Probability of improvement", _soft(what), _table(tables.improvements(report)))
         )
+    if report.robustness:
+        found = map(_table, report.robustness)
+        sections.append(_section("When something goes wrong", _soft(text.ROBUSTNESS), *found))
     if "profile" in drawn:
         sections.append(_section("Performance profile", legend, drawn["profile"]))
     what = "Means over finished runs; the time to a win rate is what the steps to it take at that speed."
@@ -195,6 +198,7 @@ def _commands(report: Report) -> str:
 def _files(report: Report, drawn: Iterable[str]) -> str:
     """Links to what lies beside the page."""
     beside = ["../curves.csv", "../runs.csv"] if report.is_planned else []
+    beside += [f"../{EVALUATION}/evaluate.csv"] if report.robustness else []
     names = [*beside, *(f"{name}.png" for name in drawn), "report.json", "marl_eval.json"]
     links = "".join(f'<li><a href="{name}">{name.removeprefix("../")}</a></li>' for name in names)
     return _section("Files", f"<ul>{links}</ul>")

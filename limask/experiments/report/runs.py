@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from limask.experiments.campaign.collect import tests_that_count
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, RunState
 from limask.experiments.campaign.plan import Campaign
+from limask.experiments.evaluation.compare import compared
+from limask.experiments.evaluation.evaluate_output import CSV
 from limask.experiments.report.assemble import assemble, json_of
-from limask.experiments.report.data import FoundRun, Report, Result
+from limask.experiments.report.data import EVALUATION, FoundRun, Report, Result
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Block
 
@@ -27,7 +30,9 @@ def read_report(root: Path) -> Report:
     folder = CampaignFolder.existing(root.absolute())
     found = [_found(folder, state) for state in folder.states(is_running=folder.is_running())]
     advice = "`limask campaign status` says how far they are"
-    return assemble(root.absolute().name, folder.campaign, found, advice=advice)
+    report = assemble(root.absolute().name, folder.campaign, found, advice=advice)
+    evaluated = root / EVALUATION / CSV
+    return replace(report, robustness=compared([evaluated])) if evaluated.exists() else report
 
 
 def _found(folder: CampaignFolder, state: RunState) -> FoundRun:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
 from limask.config.nested import flat
-from limask.experiments.display import clock, percent
+from limask.experiments.display import Table, clock, percent
 from limask.experiments.report.data import Cell, Estimate, Report, RunRecord
 from limask.experiments.report.text import many
 from limask.protocols import Block
-
-
-class Table(NamedTuple):
-    """Rows of text; the columns in ``words`` are words and the others numbers."""
-
-    header: list[str]
-    rows: list[list[str]]
-    words: Collection[int]
 
 
 def interval(estimate: Estimate | None, text: Callable[[float], str]) -> str:

@@ -14,6 +14,12 @@ _SCHEDULE = ("runner", "batch_size_run", "batch_size", "lim.minibatches")
 
 _CLOCK = "Wall-clock times hold for this machine and for what else ran on it at the time."
 
+ROBUSTNESS = (
+    "Trained agents that are not trained any more, under perturbations (`limask evaluate`): the mean of each "
+    "arm's win rates, in percent, or of its returns, and each seed's. Means over all that goes wrong, and "
+    "differences to the first arm, have 95 % bootstrap intervals over seeds."
+)
+
 #: From this number of seeds on, the intervals are about as wide as they should be.
 _ENOUGH_SEEDS = 10
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from limask.errors import LimaskError
 from limask.experiments.campaign.collect import collect
 from limask.experiments.campaign.folder import CampaignFolder, RunState
+from limask.experiments.display import Table
 from limask.experiments.evaluation.runs import read_run
 from limask.experiments.report.data import Report
 from limask.experiments.report.folders import read_folders
@@ -20,7 +21,7 @@ from limask.experiments.report.marl_eval import to_marl_eval
 from limask.experiments.report.page import page
 from limask.experiments.report.plots import pictures, write_png
 from limask.experiments.report.runs import read_report
-from limask.experiments.report.tables import Table, ablation
+from limask.experiments.report.tables import ablation
 from limask.experiments.report.text import cautions, counted, headlines
 from limask.files import check_free, make_folder, write_json, write_text
 from limask.protocols import State
@@ -57,7 +58,8 @@ def report_campaign(root: Path) -> None:
         runs = shlex.join(str(root / run.relative_to(folder.root)) for run in pair)
         films = shlex.quote(str(output / FILMS))
         print(f"Watch a battle, which the next report plays: limask watch {runs} --output {films}")
-        print(f"With sensors that fail: limask evaluate {runs} --perturb dropout --severity 0 0.4")
+        campaign = shlex.quote(str(root))
+        print(f"With sensors that fail: limask evaluate {campaign} --perturb dropout --severity 0 0.4")
 
 
 def _trained(states: Sequence[RunState], arms: Sequence[str]) -> list[Path]:
@@ -150,5 +152,6 @@ def to_json(report: Report) -> State:
         "counted": counted(report),
         "cautions": cautions(report),
         **numbers,
+        "robustness": [table._asdict() for table in report.robustness],
         "runs": runs,
     }
