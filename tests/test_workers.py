@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,3 +109,41 @@ def test_a_worker_that_hangs_is_named_and_waited_for(
     assert 2 <= len(told) <= 3, "after 0.2 and 0.4 s, perhaps 0.8"
     assert all(f"{stopped.name} (pid {stopped.pid}) has not answered for" in line for line in told)
     runner.close_env()
+
+
+START = """
+import multiprocessing, sys
+from limask.hosts.pymarlzooplus import begin_at_once
+
+def tell(pipe):
+    here = "pymarlzooplus.runners.parallel_runner" in sys.modules
+    import numpy as np
+    pipe.send((here, np.random.random()))
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        multiprocessing.set_start_method(sys.argv[1])
+    begin_at_once()
+    said = []
+    for _ in range(0 if sys.argv[1:] else 2):
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.Process(target=tell, args=(theirs,))
+        process.start()
+        said.append(ours.recv())
+        process.join()
+    print(multiprocessing.get_start_method(), {here for here, _ in said}, len({drawn for _, drawn in said}))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not copied there")
+@pytest.mark.parametrize(("chosen", "expected"), [([], "forkserver {True} 2"), (["spawn"], "spawn set() 0")])
+def test_workers_of_pymarlzooplus_are_copies_with_random_numbers_of_their_own(
+    tmp_path: Path, chosen: list[str], expected: str
+) -> None:
+    """What they need has been imported before they start; a way to start them that was chosen stays."""
+    script = tmp_path / "start.py"
+    script.write_text(START)
+    ran = subprocess.run(
+        [sys.executable, str(script), *chosen], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert ran.stdout.splitlines()[-1] == expected, ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,6 +14,9 @@ import torch
 from limask.envs.smax_env import SmaxEnv
 from limask.hosts.epymarl import TauHost
 from limask.protocols import EpisodeBatch
+
+#: Named, not imported: it is for the process that workers are copies of.
+_WORKER_START = "limask.hosts.worker_start"
 
 
 class PymarlzooplusHost(TauHost):
@@ -38,12 +42,31 @@ class PymarlzooplusHost(TauHost):
         return SmaxEnv
 
 
+def begin_at_once() -> None:
+    """Let workers with environments start as copies of one process that has imported what they need.
+
+    pymarlzooplus starts each of them from nothing, which takes as many times as long, and then waits for five
+    seconds. Where copies cannot be made (Windows), or whoever started the run has chosen otherwise, it is
+    left to it.
+    """
+    module: Any = importlib.import_module("pymarlzooplus.runners.parallel_runner")
+    module.time = _sleepless()
+    is_open = multiprocessing.get_start_method(allow_none=True) is None
+    if is_open and "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method("forkserver")
+        multiprocessing.set_forkserver_preload([_WORKER_START])
+
+
 def end_at_once() -> None:
     """Let a run end when its training does.
 
     pymarlzooplus then waits for ten seconds, draws every metric, and waits two seconds for each thread left.
     """
     module: Any = importlib.import_module("pymarlzooplus.run")
-    module.time = SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
+    module.time = _sleepless()
     module.threading = SimpleNamespace(enumerate=list)
     module.plot_single_experiment_results = lambda *args, **options: None
+
+
+def _sleepless() -> SimpleNamespace:
+    return SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})

@@ -17,7 +17,7 @@ from limask.config.nested import merged
 from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, UNTRAINED_FILE, DivergedError, LimaskError
 from limask.hosts.base import Host
 from limask.hosts.options import checked_arguments, configs_of, find_config, read_config
-from limask.hosts.pymarlzooplus import PymarlzooplusHost, end_at_once
+from limask.hosts.pymarlzooplus import PymarlzooplusHost, begin_at_once, end_at_once
 from limask.hosts.registry import host_of, import_maskers
 from limask.hosts.resume import Resumption
 from limask.hosts.sinks import REGISTRY as SINKS
@@ -137,6 +137,7 @@ def _make_compatible(source: Path, with_compat: bool) -> None:
 
 def _run_pymarlzooplus(run: Resumption, arguments: list[str], sinks: list[Sink]) -> None:
     _enter(run, sinks)
+    begin_at_once()
     end_at_once()
     from pymarlzooplus.main import pymarlzooplus
 
