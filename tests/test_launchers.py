@@ -56,7 +56,7 @@ def ctrl_c_on_a_cluster(campaign: Campaigns, block: Callable[..., Given], folder
     notes = output / "runs/slow/easy/seed_0"
     wait_until(lambda: pids(notes))
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     wait_until(lambda: not any(is_alive(pid) for pid in pids(notes)))
     wait_until(lambda: counts(output)["running"] == 0)
     assert counts(output) == {"planned": 1, "done": 0, "running": 0, "failed": 0, "retried": 0}
@@ -191,7 +191,7 @@ def test_slurm_job_killed_in_mid_run_and_ctrl_c(
     outcome = json.loads((notes / "attempt_1/FAILED").read_text())
     assert outcome["reason"].startswith("SLURM job 1 ended as FAILED")
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     assert not any(is_alive(pid) for pid in pids(notes))
     assert (slurm / "2").read_text().startswith("CANCELLED")
     assert not (output / "slurm/jobs.json").exists()
