@@ -175,8 +175,8 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
     [
         ("belief", 15),
         ("choices", 18),
-        ("choosing_2s3z", 40),
-        ("choosing_3m", 40),
+        ("choosing_2s3z", 65),
+        ("choosing_3m", 65),
         ("demo", 3),
         ("faults", 18),
         ("faults_2s3z", 15),

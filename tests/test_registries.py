@@ -124,7 +124,7 @@ def test_a_fifth_autoencoder_is_one_class_and_one_line(
 def test_what_is_registered_is_named_where_a_name_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(autoencoder.REGISTRY, "mean", MeanAutoencoder)
     monkeypatch.setitem(masking.REGISTRY, "hide_enemies", HideEnemies)
-    with pytest.raises(LimaskError, match=r"belief, mean; did you mean 'mean'"):
+    with pytest.raises(LimaskError, match=r"sightings, mean; did you mean 'mean'"):
         read_options({"autoencoder": {"name": "means"}})
     with pytest.raises(LimaskError, match=r"adversarial, hide_enemies; did you mean 'hide_enemies'"):
         read_options({"masker": {"name": "hide_enemy"}})
