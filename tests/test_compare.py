@@ -92,6 +92,14 @@ def test_where_nothing_goes_wrong_there_is_no_mean(tmp_path: Path) -> None:
     assert cells(compare([table(tmp_path / "b.csv", rows)]), "lim") == ["3m", "–", "45 (25 to 65)"]
 
 
+def test_nothing_is_the_mean_of_what_was_played_of_it(tmp_path: Path) -> None:
+    """Environments that draw by themselves do not repeat their episodes for the next kind."""
+    rows = [row("lim", 1, "dropout", 0.0, 0.7), row("lim", 1, "nearest", 0.0, 0.9)]
+    assert cells(compare([table(tmp_path / "a.csv", rows)]), "nothing") == ["80"]
+    with pytest.raises(LimaskError, match="not a row in it"):
+        compare([table(tmp_path / "none.csv", [])])
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", ROWS)
     assert read_csv(path) == ROWS

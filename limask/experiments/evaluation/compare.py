@@ -99,6 +99,8 @@ def compared(
         LimaskError: see ``compare``.
     """
     rows = [row for file in files for row in read_csv(file)]
+    if not rows:
+        raise LimaskError(f"{', '.join(map(str, files))}: not a row in it: nothing was evaluated")
     arms, weights = list(dict.fromkeys(row.arm for row in rows)), weights or {}
     matrices = read_matrices(rows)
     _check_names("--against", [against] if against else [], arms)
@@ -117,16 +119,29 @@ def read_matrices(rows: Sequence[Row]) -> list[Matrix]:
     is_share = all(row.has_wins for row in rows)
     found: dict[str, dict[str, dict[int, dict[Fault, float]]]] = {}
     for row in rows:
-        fault = (row.perturbation, row.severity) if row.severity else NOTHING
+        fault = row.perturbation, row.severity
         of_run = found.setdefault(row.map_name, {}).setdefault(row.arm, {}).setdefault(row.seed, {})
         score = row.win_rate.value if is_share else row.mean_return
-        # Severity 0 of one kind is that of any other: the same battles.
         if of_run.setdefault(fault, score) != score:
             raise LimaskError(
                 f"{row.arm}, seed {row.seed}, under {_told(fault)} on {row.map_name} is there twice, with "
                 "different numbers: give only one of the files"
             )
-    return [_matrix(map_name, scores) for map_name, scores in found.items()]
+    return [
+        _matrix(
+            map_name,
+            {arm: {seed: _merged(of) for seed, of in of_arm.items()} for arm, of_arm in scores.items()},
+        )
+        for map_name, scores in found.items()
+    ]
+
+
+def _merged(of_run: Mapping[Fault, float]) -> dict[Fault, float]:
+    """A run's scores with one for nothing: severity 0 of one kind is that of any other. Where an environment
+    draws by itself, these are several samples of the same."""
+    nothing = [score for (_, severity), score in of_run.items() if severity == 0]
+    others = {fault: score for fault, score in of_run.items() if fault[1] != 0}
+    return ({NOTHING: float(np.mean(nothing))} if nothing else {}) | others
 
 
 def _matrix(map_name: str, scores: Mapping[str, Mapping[int, Mapping[Fault, float]]]) -> Matrix:
