@@ -8,6 +8,7 @@ import pytest
 
 from limask.cli import main
 from limask.errors import LimaskError
+from limask.experiments.evaluation import evaluate_output
 from limask.experiments.evaluation.compare import MARKDOWN, compare
 from limask.experiments.evaluation.evaluate_output import Row, read_csv, write_csv
 from limask.experiments.statistics import Interval
@@ -98,6 +99,19 @@ def test_nothing_is_the_mean_of_what_was_played_of_it(tmp_path: Path) -> None:
     assert cells(compare([table(tmp_path / "a.csv", rows)]), "nothing") == ["80"]
     with pytest.raises(LimaskError, match="not a row in it"):
         compare([table(tmp_path / "none.csv", [])])
+
+
+def test_each_panel_of_the_picture_begins_where_nothing_goes_wrong() -> None:
+    """Played once, of one kind, it stands in the panels of all."""
+    pytest.importorskip("matplotlib")
+    first, second = evaluate_output._drawn(ROWS).axes
+    for panel, severity, means in ((first, 0.4, (0.3, 0.8)), (second, 1.0, (0.2, 0.6))):
+        assert panel.get_xticks().tolist() == [0.0, severity]
+        drawn = [line.get_ydata() for line in panel.lines]
+        expected = [[0.85, means[0]], [0.8, means[1]]]
+        assert [list(map(float, values)) for values in drawn] == [pytest.approx(each) for each in expected]
+    (alone,) = evaluate_output._drawn([each for each in ROWS if each.perturbation == "nearest"]).axes
+    assert alone.get_xticks().tolist() == [1.0], "nothing was played"
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The ``lim:`` block of an algorithm's YAML: its options, and how it is read."""
 
+from limask.config.former import RENAMED, migrated, restored
 from limask.config.options import (
     AUTO,
     LAYOUTS,
-    RENAMED,
     AutoencoderOptions,
     FaultOptions,
     LimConfig,
@@ -11,8 +11,6 @@ from limask.config.options import (
     TargetOptions,
     TeamOptions,
     ViewOptions,
-    migrated,
-    restored,
 )
 from limask.config.schema import expected, fields, not_allowed
 

@@ -65,7 +65,7 @@ def evaluate(
     found = read_runs(runs)
     kinds = [perturb for perturb, _ in asked if perturb]
     if output is None and len(runs) == 1 and is_campaign(runs[0]):
-        output = runs[0] / "evaluation"
+        output = runs[0] / evaluate_output.FOLDER
     output = output or named("evaluation", found, "+".join(kinds) or map_name or "as_trained")
     check_free(output, evaluate_output.NAMES, force=force)
     where = common_host(found, host)

@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from limask.errors import LimaskError
 from limask.experiments.display import nth_style
@@ -16,10 +16,13 @@ from limask.experiments.statistics import Interval
 from limask.files import replace
 
 CSV, PNG = "evaluate.csv", "evaluate.png"
+NAMES = (CSV, PNG)
+
+#: Where in a campaign's folder both lie, if all of it is evaluated.
+FOLDER = "evaluation"
 
 #: Of a picture with several panels: these side by side, at most, and characters in a line below each.
 _COLUMNS, _CHARACTERS = 3, 44
-NAMES = (CSV, PNG)
 
 _HEADER = (
     "run", "arm", "environment", "seed", "steps", "map", "perturbation", "severity", "episodes",
@@ -177,6 +180,12 @@ def _points(by_severity: Mapping[float, Sequence[Interval]]) -> list[Point]:
 def write_png(path: Path, rows: Sequence[Row]) -> None:
     """Draw win rates, or returns, over the severity, a panel for each perturbation: 800 by 500 pixels for
     one. Of several, each begins at severity 0 if any of them does: nothing is the same of every kind."""
+    figure = _drawn(rows)
+    replace(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def _drawn(rows: Sequence[Row]) -> Any:
+    """The figure of ``write_png``."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -214,4 +223,4 @@ def write_png(path: Path, rows: Sequence[Row]) -> None:
     maps = ", ".join(sorted({row.map_name for row in rows}))
     figure.suptitle(f"{maps}: {rows[0].episodes} episodes of each run ({n_runs} runs; band: {band})")
     panels[0].legend(frameon=True, framealpha=0.9, edgecolor="none")
-    replace(path, lambda temporary: figure.savefig(temporary, format="png"))
+    return figure

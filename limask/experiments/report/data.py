@@ -13,9 +13,6 @@ from limask.experiments.display import Table
 from limask.experiments.storage.sacred_files import Curve
 from limask.protocols import Block
 
-#: Where in a campaign's folder `limask evaluate` puts what it finds out about the campaign's runs.
-EVALUATION = "evaluation"
-
 
 class Result(NamedTuple):
     """A run that counts: its tests, in order."""

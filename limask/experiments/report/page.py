@@ -11,8 +11,9 @@ from pathlib import Path
 import yaml
 
 from limask.experiments.display import Table
+from limask.experiments.evaluation.evaluate_output import CSV, FOLDER
 from limask.experiments.report import tables, text
-from limask.experiments.report.data import EVALUATION, Report
+from limask.experiments.report.data import Report
 from limask.experiments.report.plots import Panel, pictures, style, svg
 
 _CSS = """
@@ -198,7 +199,7 @@ def _commands(report: Report) -> str:
 def _files(report: Report, drawn: Iterable[str]) -> str:
     """Links to what lies beside the page."""
     beside = ["../curves.csv", "../runs.csv"] if report.is_planned else []
-    beside += [f"../{EVALUATION}/evaluate.csv"] if report.robustness else []
+    beside += [f"../{FOLDER}/{CSV}"] if report.robustness else []
     names = [*beside, *(f"{name}.png" for name in drawn), "report.json", "marl_eval.json"]
     links = "".join(f'<li><a href="{name}">{name.removeprefix("../")}</a></li>' for name in names)
     return _section("Files", f"<ul>{links}</ul>")

@@ -10,9 +10,9 @@ from limask.experiments.campaign.collect import tests_that_count
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, RunState
 from limask.experiments.campaign.plan import Campaign
 from limask.experiments.evaluation.compare import compared
-from limask.experiments.evaluation.evaluate_output import CSV
+from limask.experiments.evaluation.evaluate_output import CSV, FOLDER
 from limask.experiments.report.assemble import assemble, json_of
-from limask.experiments.report.data import EVALUATION, FoundRun, Report, Result
+from limask.experiments.report.data import FoundRun, Report, Result
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Block
 
@@ -31,7 +31,7 @@ def read_report(root: Path) -> Report:
     found = [_found(folder, state) for state in folder.states(is_running=folder.is_running())]
     advice = "`limask campaign status` says how far they are"
     report = assemble(root.absolute().name, folder.campaign, found, advice=advice)
-    evaluated = root / EVALUATION / CSV
+    evaluated = root / FOLDER / CSV
     return replace(report, robustness=compared([evaluated])) if evaluated.exists() else report
 
 
