@@ -9,7 +9,7 @@ from pathlib import Path
 
 from limask import dispatch
 from limask.errors import DIVERGED_STATUS, LimaskError
-from limask.experiments.evaluation.units import UNITS
+from limask.experiments.evaluation.units import ASKED, UNITS
 from limask.version import __version__
 
 _RUN_EXAMPLE = "limask run --host pymarlzooplus --config=qmix_lim --env-config=smax with env_args.map_name=3m"
@@ -117,6 +117,9 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     units = "; ".join(f"{name}: {unit}" for name, unit in UNITS.items())
     text = f"after each --perturb: how strong, 0 is nothing ({units})"
     evaluate.add_argument("--severity", type=float, nargs="+", action="append", default=[], help=text)
+    for name, columns in ASKED.items():
+        text = f"on SMAX, measure besides wins {', '.join(columns)}"
+        evaluate.add_argument(f"--{name}", action="store_true", help=text)
     text = "episodes of each run at each severity (default: 128)"
     evaluate.add_argument("--episodes", type=int, default=128, help=text)
     evaluate.add_argument("--map", help="map to act on (default: the one that the run was trained on)")
@@ -135,6 +138,8 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare.add_argument("--against", metavar="ARM", help=text)
     text = "how often a kind of perturbation counts in the mean (default: once each)"
     compare.add_argument("--weight", nargs="+", default=[], metavar="KIND=NUMBER", help=text)
+    text = "column that is compared, of those of --tactics and --credit (default: wins, or returns)"
+    compare.add_argument("--measure", metavar="COLUMN", help=text)
     text = "folder for compare.md (default: it is printed only)"
     compare.add_argument("--output", type=Path, help=text)
     compare.add_argument("--force", action="store_true", help="overwrite it")

@@ -83,7 +83,7 @@ def do_bench_replay(options: argparse.Namespace) -> None:
 
 def do_evaluate(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.evaluate import evaluate
-    from limask.experiments.evaluation.units import Asked
+    from limask.experiments.evaluation.units import ASKED, Asked
 
     if len(options.perturb) != len(options.severity):
         raise LimaskError(
@@ -99,6 +99,7 @@ def do_evaluate(options: argparse.Namespace) -> None:
         output=options.output,
         host=options.host,
         force=options.force,
+        measures=[name for name in ASKED if getattr(options, name)],
     )
 
 
@@ -118,6 +119,7 @@ def do_compare(options: argparse.Namespace) -> None:
         options.files,
         against=options.against,
         weights=weights,
+        measure=options.measure,
         output=options.output,
         force=options.force,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,14 @@ def test_files_of_another_kind(tmp_path: Path, text: str | bytes | None) -> None
     path.write_text(damaged)
     with pytest.raises(LimaskError, match="is no table of `limask evaluate`"):
         compare([path])
+
+
+def test_what_else_was_measured_is_compared(tmp_path: Path) -> None:
+    rows = [of._replace(measures={"focus": of.win_rate.value / 2, "credit": math.nan}) for of in ROWS]
+    file = table(tmp_path / "a.csv", rows)
+    assert read_csv(file)[0].measures["focus"] == pytest.approx(0.4)
+    text = compare([file], measure="focus")
+    assert cells(text, "nothing") == ["0.43 (0.40, 0.45)", "0.40 (0.45, 0.35)"]
+    for measure, words in (("focsu", "did you mean 'focus'"), ("credit", "plain, seed 1, under dropout 0 ")):
+        with pytest.raises(LimaskError, match=words):
+            compare([file], measure=measure)

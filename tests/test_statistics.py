@@ -15,6 +15,7 @@ from limask.experiments.statistics import (
     mean_score,
     performance_profile,
     probability_of_improvement,
+    rank_correlation,
     restricted_mean,
     restricted_mean_ratio,
     share_reached,
@@ -352,3 +353,20 @@ def test_performance_profile_is_rliables(runs_by_map: Any) -> None:
         performance_profile(arm, thresholds, generator()), shares["arm"], bounds["arm"].T, strict=True
     ):
         assert_same(ours, value, bound)
+
+
+def test_rank_correlation_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        first, second = generator.integers(0, 6, size=(2, 30))  # with many equal numbers
+        expected = stats.spearmanr(first, second).statistic
+        assert rank_correlation(first, second) == pytest.approx(expected)
+    assert rank_correlation([1, 5, 7], [2, 3, 900]) == pytest.approx(1)
+    assert math.isnan(rank_correlation([1, 2], [3, 3]))
+
+
+@pytest.mark.parametrize(("first", "second"), [([1], [2]), ([1, 2], [1, 2, 3]), ([1, math.nan], [1, 2])])
+def test_rank_correlation_refuses(first: list[float], second: list[float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        rank_correlation(first, second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -35,6 +36,29 @@ class Transition(NamedTuple):
     reward: np.ndarray
     is_over: np.ndarray
     info: dict[str, np.ndarray]
+
+
+class UnitStates(NamedTuple):
+    """The units of B battles as they really are, the N agents and then the enemies: arrays (B, U) float32.
+
+    ``health`` and ``full_health`` are in the game's points; ``cooldown`` is in seconds, how long until the
+    unit can shoot, or below 0 for how long it could have; ``between_shots`` is in seconds; ``damage`` is what
+    a shot takes of its target's health.
+    """
+
+    health: np.ndarray
+    full_health: np.ndarray
+    cooldown: np.ndarray
+    between_shots: np.ndarray
+    damage: np.ndarray
+
+
+class Moment(NamedTuple):
+    """Where B battles are, and what they will draw next."""
+
+    keys: Any
+    rows: Any
+    chances: Sequence[np.random.Generator]
 
 
 class SmaxVector:
@@ -159,6 +183,30 @@ class SmaxVector:
                 "dead_enemies": info[3].astype(int),
             },
         )
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of the game in a step."""
+        return self._battle.step_seconds
+
+    def units(self) -> UnitStates:
+        """The units as they really are, after the ``reset`` or ``step`` just made."""
+        return UnitStates(*np.array(self._battle.units(self._rows)).swapaxes(0, 1))
+
+    def moment(self) -> Moment:
+        """For ``go_back``."""
+        return Moment(self._keys, self._rows, copy.deepcopy(self._chances))
+
+    def go_back(self, moment: Moment, draw: int = 0) -> None:
+        """Go on from an earlier moment: with what was drawn then, or, for each ``draw`` above 0, with other
+        random numbers."""
+        self._keys, self._rows = moment.keys, moment.rows
+        self._chances = copy.deepcopy(list(moment.chances))
+        if draw:
+            self._keys = self._battle.branch(self._keys, draw)
+            self._chances = [
+                np.random.default_rng(chance.integers(2**32, size=draw)) for chance in self._chances
+            ]
 
     def _unpack(self) -> tuple[Observation, np.ndarray]:
         """The observation, and the outcomes (B, 6), in the rows of the step just made."""

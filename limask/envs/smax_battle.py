@@ -144,8 +144,12 @@ class Battle:
     """One battle of a scenario; see ``SmaxVector`` for the options.
 
     ``reset`` (keys (B, 2)) and ``step`` (keys, rows, actions (B, N)) return keys, and rows (B, C) as ``_row``
-    lays them out.
+    lays them out. ``branch`` (keys, number) returns other keys. ``units`` (rows) returns (B, 5, U), see
+    ``_units_one``.
     """
+
+    #: Seconds of the game in a step of the agents.
+    step_seconds: float
 
     def __init__(
         self,
@@ -190,6 +194,9 @@ class Battle:
         self.size: int = flat.size
         self.reset = self.jax.jit(self.jax.vmap(self._reset_one))
         self.step = self.jax.jit(self.jax.vmap(self._step_one))
+        self.units = self.jax.jit(self.jax.vmap(self._units_one))
+        self.branch = self.jax.jit(self.jax.vmap(self._branch_one, in_axes=(0, None)))
+        self.step_seconds = float(published.time_per_step) * int(published.world_steps_per_env_step)
 
     # -- one battle; these are vmapped and compiled ---------------------------------------------------
     # A battle is one row of numbers, what is in it and what it shows: passing and fetching each of two dozen
@@ -205,6 +212,21 @@ class Battle:
         random = self.jax.random
         key, used = random.split(random.wrap_key_data(key, impl=unrolled_threefry()))
         return random.key_data(key), used
+
+    def _branch_one(self, key: Array, number: int) -> Array:
+        random = self.jax.random
+        data: Array = random.key_data(
+            random.fold_in(random.wrap_key_data(key, impl=unrolled_threefry()), number)
+        )
+        return data
+
+    def _units_one(self, row: Array) -> Array:
+        """Of every unit, the agents first: health, full health, seconds until it can shoot (below 0: for how
+        long it could have), seconds between its shots, and what a shot takes of its target's health."""
+        jnp, env, units = self.jax.numpy, self._env, self.battle_of(row[: self.size]).state
+        by_type = (env.unit_type_health, env.unit_type_weapon_cooldowns, env.unit_type_attacks)
+        full, between, damage = (values[units.unit_types] for values in by_type)
+        return jnp.stack([units.unit_health, full, units.unit_weapon_cooldowns, between, damage])
 
     def _step_one(self, key: Array, row: Array, actions: Array) -> tuple[Array, Array]:
         key, step_key = self._split(key)

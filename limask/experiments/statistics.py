@@ -281,6 +281,34 @@ def _common_maps(*of: Mapping[str, object]) -> list[str]:
     return maps
 
 
+def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Spearman's rank correlation in [-1, 1]; equal numbers share the mean of their ranks.
+
+    Source: Spearman, "The proof and measurement of association between two things", 1904.
+
+    Args:
+        first: numbers (n,), n ≥ 2.
+        second: as many.
+
+    Returns:
+        NaN where all numbers of one of the two are equal.
+
+    Raises:
+        ValueError: they are not as many, or fewer than two, or not finite.
+    """
+    ranks = []
+    for numbers in map(np.asarray, (first, second)):
+        if numbers.ndim != 1 or numbers.size < 2 or not np.isfinite(numbers).all():
+            raise ValueError(f"{numbers.tolist()}: expected two finite numbers or more")
+        _, place, count = np.unique(numbers, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(count) - (count - 1) / 2)[place])
+    if ranks[0].size != ranks[1].size:
+        raise ValueError(f"{ranks[0].size} and {ranks[1].size} numbers given, expected as many of both")
+    x, y = (rank - rank.mean() for rank in ranks)
+    scale = math.sqrt((x @ x) * (y @ y))
+    return float(x @ y) / scale if scale else math.nan
+
+
 _Z = 1.959963984540054  # 97.5 % of a standard normal distribution lie below
 
 

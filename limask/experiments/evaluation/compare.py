@@ -5,6 +5,7 @@ It reads what ``limask evaluate`` wrote, in as many files as that took, and play
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +56,7 @@ def compare(
     *,
     against: str | None = None,
     weights: Mapping[str, float] | None = None,
+    measure: str | None = None,
     output: Path | None = None,
     force: bool = False,
 ) -> str:
@@ -67,6 +69,7 @@ def compare(
         files: CSV files of ``limask evaluate``.
         against: the arm that the others are compared with; None = the first.
         weights: how often a kind of fault counts in the mean, 1 for those that are not named.
+        measure: a column of ``units.MEASURES`` to compare in place of scores.
         output: folder for ``compare.md``, or None for no file.
         force: whether that is written anew.
 
@@ -77,7 +80,7 @@ def compare(
         LimaskError: a file is none of ``limask evaluate``'s, a run is there twice or lacks a fault that
             others met, or an argument names nothing in them; nothing has been printed or written then.
     """
-    tables = compared(files, against=against, weights=weights)
+    tables = compared(files, against=against, weights=weights, measure=measure)
     if output:
         check_free(output, (MARKDOWN,), force=force)
     text = "\n\n".join(map(markdown_table, tables))
@@ -90,7 +93,11 @@ def compare(
 
 
 def compared(
-    files: Sequence[Path], *, against: str | None = None, weights: Mapping[str, float] | None = None
+    files: Sequence[Path],
+    *,
+    against: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    measure: str | None = None,
 ) -> list[Table]:
     """The tables that ``compare`` prints: one for each map, and one of the arms against ``against``, where
     there are others.
@@ -102,26 +109,44 @@ def compared(
     if not rows:
         raise LimaskError(f"{', '.join(map(str, files))}: not a row in it: nothing was evaluated")
     arms, weights = list(dict.fromkeys(row.arm for row in rows)), weights or {}
-    matrices = read_matrices(rows)
+    scores, text = scores_of(rows, measure)
+    matrices = read_matrices(rows, scores)
     _check_names("--against", [against] if against else [], arms)
     _check_names("--weight", weights, dict.fromkeys(name for of in matrices for name, _ in of.faults))
-    text = _share if all(row.has_wins for row in rows) else _plain
     tables = [_scores(matrix, arms, weights, text) for matrix in matrices]
     return tables + ([_differences(matrices, arms, against or arms[0], weights, text)] if arms[1:] else [])
 
 
-def read_matrices(rows: Sequence[Row]) -> list[Matrix]:
-    """One for each map that was fought on.
+def scores_of(rows: Sequence[Row], measure: str | None = None) -> tuple[list[float], Callable[[float], str]]:
+    """What is compared, for each row, and how it is written: see ``compare``.
+
+    Raises:
+        LimaskError: ``measure`` was not measured, or a row has no number of it.
+    """
+    if measure is None and all(row.has_wins for row in rows):
+        return [row.win_rate.value for row in rows], _share
+    if measure is None:
+        return [row.mean_return for row in rows], _plain
+    _check_names("--measure", [measure], dict.fromkeys(name for row in rows for name in row.measures))
+    for row in rows:
+        if math.isnan(row.measures.get(measure, math.nan)):
+            raise LimaskError(
+                f"--measure {measure}: {row.arm}, seed {row.seed}, under {row.fault} on {row.map_name} has "
+                "none; leave that run out, or evaluate it with as many columns"
+            )
+    return [row.measures[measure] for row in rows], _plain
+
+
+def read_matrices(rows: Sequence[Row], scores: Sequence[float]) -> list[Matrix]:
+    """One for each map that was fought on, of the ``scores`` of the rows.
 
     Raises:
         LimaskError: a run is there twice with other numbers, or lacks a fault that others met.
     """
-    is_share = all(row.has_wins for row in rows)
     found: dict[str, dict[str, dict[int, dict[Fault, float]]]] = {}
-    for row in rows:
+    for row, score in zip(rows, scores, strict=True):
         fault = row.perturbation, row.severity
         of_run = found.setdefault(row.map_name, {}).setdefault(row.arm, {}).setdefault(row.seed, {})
-        score = row.win_rate.value if is_share else row.mean_return
         if of_run.setdefault(fault, score) != score:
             raise LimaskError(
                 f"{row.arm}, seed {row.seed}, under {_told(fault)} on {row.map_name} is there twice, with "
@@ -130,9 +155,9 @@ def read_matrices(rows: Sequence[Row]) -> list[Matrix]:
     return [
         _matrix(
             map_name,
-            {arm: {seed: _merged(of) for seed, of in of_arm.items()} for arm, of_arm in scores.items()},
+            {arm: {seed: _merged(of) for seed, of in of_arm.items()} for arm, of_arm in by_arm.items()},
         )
-        for map_name, scores in found.items()
+        for map_name, by_arm in found.items()
     ]
 
 

@@ -19,7 +19,7 @@ from limask.experiments.evaluation.perturb import Perturbation, PerturbedBattles
 from limask.experiments.evaluation.trained import Frozen
 from limask.experiments.hosted import Statistics
 from limask.hosts.base import Host
-from limask.protocols import EpisodeBatch, Runner
+from limask.protocols import EpisodeBatch
 
 
 class Episode(NamedTuple):
@@ -64,7 +64,7 @@ class Stage:
             self._battles = self._vector.test_env
 
     @contextmanager
-    def runner(self, perturbation: Perturbation) -> Iterator[Runner]:
+    def runner(self, perturbation: Perturbation) -> Iterator[Any]:
         """The host's runner of tests in which something goes wrong, from the first episode on. Its logger is
         a ``Statistics``."""
         args, seed = self._frozen.args, self._frozen.args.env_args["seed"]

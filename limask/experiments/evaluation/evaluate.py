@@ -10,7 +10,7 @@ from pathlib import Path
 
 from limask.errors import LimaskError, nearest
 from limask.experiments.campaign.folder import is_campaign
-from limask.experiments.display import say
+from limask.experiments.display import markdown_table, say
 from limask.experiments.evaluation import evaluate_output
 from limask.experiments.evaluation.evaluate_output import Row
 from limask.experiments.evaluation.runs import (
@@ -35,6 +35,7 @@ def evaluate(
     output: Path | None = None,
     host: str | None = None,
     force: bool = False,
+    measures: Sequence[str] = (),
 ) -> list[Row]:
     """Let the last checkpoint of each run fight; print a table, write ``evaluate.csv`` and ``evaluate.png``.
 
@@ -53,6 +54,7 @@ def evaluate(
         host: ``pymarlzooplus`` or a checkout that all are to act in, or None for the one that they were
             trained in.
         force: whether files in ``output`` are written anew.
+        measures: keys of ``units.ASKED``, for what is measured besides wins, on SMAX.
 
     Returns:
         One row for each run, perturbation and severity.
@@ -73,7 +75,7 @@ def evaluate(
     say(f"Loading {where} and its environments: up to half a minute …")
     from limask.experiments.evaluation.battles import Battles
 
-    battles = Battles(where, found, asked, episodes=episodes, map_name=map_name, seed=seed)
+    battles = Battles(where, found, asked, episodes=episodes, map_name=map_name, seed=seed, measures=measures)
     make_folder(output)
     names = [(run.arm, run.environment, map_name or run.task) for run in found]
     table = evaluate_output.Table(kinds, names)
@@ -82,6 +84,8 @@ def evaluate(
     for row in battles.rows():
         print(table.line(row), flush=True)
         rows.append(row)
+    if measures:
+        print(markdown_table(evaluate_output.measures_table(rows)))
     evaluate_output.write_csv(output / evaluate_output.CSV, rows)
     print(f"Written: {output / evaluate_output.CSV}")
     if kinds:

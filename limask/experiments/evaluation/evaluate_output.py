@@ -7,11 +7,12 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from limask.errors import LimaskError
-from limask.experiments.display import nth_style
-from limask.experiments.evaluation.units import UNITS
+from limask.experiments import display
+from limask.experiments.evaluation.units import MEASURES, UNITS
 from limask.experiments.statistics import Interval
 from limask.files import replace
 
@@ -35,7 +36,7 @@ class Row(NamedTuple):
 
     ``run`` is its folder, ``steps`` are the checkpoint's environment steps, ``map_name`` is where it fights;
     ``win_rate`` in [0, 1] has its 95 % Wilson interval, and is NaN where the environment knows no wins;
-    ``mean_return`` has its standard error.
+    ``mean_return`` has its standard error; ``measures`` are what else was asked for (``MEASURES``), by name.
     """
 
     run: str
@@ -50,11 +51,17 @@ class Row(NamedTuple):
     win_rate: Interval
     mean_return: float
     return_error: float
+    measures: Mapping[str, float] = MappingProxyType({})
 
     @property
     def has_wins(self) -> bool:
         """Whether the environment knows wins."""
         return not math.isnan(self.win_rate.value)
+
+    @property
+    def fault(self) -> str:
+        """What goes wrong, as ``dropout 0.4``."""
+        return f"{self.perturbation} {self.severity:g}"
 
     @property
     def return_interval(self) -> Interval:
@@ -89,7 +96,7 @@ class Table:
             share, interval = f"{won.value:.1%}", f"{won.low:.1%} – {won.high:.1%}"
         names = self._names((row.arm, row.environment, row.map_name))
         returned = f"{row.mean_return:.2f} ± {row.return_error:.2f}"
-        wrong = f"{row.perturbation} {row.severity:g}" if len(self._kinds) > 1 else f"{row.severity:g}"
+        wrong = row.fault if len(self._kinds) > 1 else f"{row.severity:g}"
         numbers = f"{wrong:>17} {share:>7} {interval:>15} {returned:>14} {row.episodes:>8}"
         return f"{names} {row.seed:>4} {row.steps:>10,} {numbers}"
 
@@ -97,19 +104,36 @@ class Table:
         return "  ".join(f"{name:<{width}}" for name, width in zip(names, self._widths, strict=True))
 
 
+def measures_table(rows: Sequence[Row]) -> display.Table:
+    """What else was asked for, a line for each row."""
+    names = list(dict.fromkeys(name for row in rows for name in row.measures))
+    lines = []
+    for row in rows:
+        values = (row.measures[name] for name in names)
+        numbers = ("–" if math.isnan(value) else f"{value:.4g}" for value in values)
+        lines.append([row.arm, row.map_name, str(row.seed), row.fault, *numbers])
+    return display.Table(["arm", "on", "seed", "goes wrong", *names], lines, (0, 1, 3))
+
+
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """One line for each run and severity."""
+
+    names = list(dict.fromkeys(name for row in rows for name in row.measures))
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file)
-            lines.writerow(_HEADER)
-            for *names, severity, episodes, win_rate, mean_return, error in rows:
-                won = ["" if math.isnan(number) else f"{number:.6g}" for number in win_rate]
-                returned = (f"{number:.6g}" for number in (mean_return, error))
-                lines.writerow((*names, f"{severity:g}", episodes, *won, *returned))
+            lines.writerow((*_HEADER, *names))
+            for *who, severity, episodes, win_rate, mean_return, error, measures in rows:
+                measured = (measures.get(name, math.nan) for name in names)
+                numbers = map(_number, (*win_rate, mean_return, error, *measured))
+                lines.writerow((*who, f"{severity:g}", episodes, *numbers))
 
     replace(path, write)
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -133,9 +157,11 @@ def read_csv(path: Path) -> list[Row]:
 def _read(line: Mapping[str, str]) -> Row:
     won = Interval(*(float(line[name] or "nan") for name in _HEADER[9:12]))
     mean, error = (float(line[name]) for name in _HEADER[12:])
+    measures = {name: float(line[name] or "nan") for name in MEASURES if name in line}
     return Row(
         line.get("run", ""), line["arm"], line["environment"], int(line["seed"]), int(line["steps"]),
         line["map"], line["perturbation"], float(line["severity"]), int(line["episodes"]), won, mean, error,
+        measures,
     )  # fmt: skip
 
 
@@ -207,7 +233,7 @@ def _drawn(rows: Sequence[Row]) -> Any:
         begins = [] if any(row.severity == 0 for row in own) else nothing
         by_arm = curves(begins + own)
         for i, name in enumerate(names):
-            colour, marker = nth_style(i)
+            colour, marker = display.nth_style(i)
             severity, value, low, high = zip(*by_arm[name], strict=True)
             axes.plot(severity, value, color=colour, marker=marker, linewidth=2, clip_on=False, label=name)
             axes.fill_between(severity, low, high, color=colour, alpha=0.15, linewidth=0)

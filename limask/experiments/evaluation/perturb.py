@@ -9,6 +9,7 @@ Axes: B battles side by side, N agents, O features of an observation.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from limask import faults
-from limask.envs.smax import Observation, SmaxVector, Transition
+from limask.envs.smax import Moment, Observation, SmaxVector, Transition
 from limask.errors import LimaskError
 from limask.faults import EpisodeSource, Faults, Severity
 from limask.layouts import Layout
@@ -113,24 +114,42 @@ class PerturbedBattles:
 
     Battle e of an evaluation, counted from 0 in order of the resets, is seeded by ``seed + e``: it is the
     same battle for every arm and severity, however long others last.
+
+    Attributes:
+        battles: as they really are.
     """
 
     def __init__(self, battles: SmaxVector, perturbation: Perturbation, seed: int) -> None:
-        self._battles, self._perturbation, self._seed = battles, perturbation, seed
+        self.battles, self._perturbation, self._seed = battles, perturbation, seed
         self._n_started = 0
 
     def reset(self) -> Observation:
         """Start the next B battles."""
-        numbers = range(self._n_started, self._n_started + self._battles.batch_size)
+        numbers = range(self._n_started, self._n_started + self.battles.batch_size)
         self._n_started = numbers.stop
-        self._battles.seed([self._seed + number for number in numbers])
+        self.battles.seed([self._seed + number for number in numbers])
         self._perturbation.start([np.random.default_rng([self._seed, number]) for number in numbers])
-        return self._seen(self._battles.reset())
+        return self._seen(self.battles.reset())
 
     def step(self, actions: np.ndarray) -> Transition:
         """See ``SmaxVector.step``."""
-        transition = self._battles.step(self._perturbation.act(actions))
+        transition = self.battles.step(self._perturbation.act(actions))
         return transition._replace(observation=self._seen(transition.observation))
+
+    def moment(self) -> tuple[Moment, Perturbation]:
+        """For ``go_back``."""
+        return self.battles.moment(), self._kept(self._perturbation)
+
+    def go_back(self, moment: tuple[Moment, Perturbation], draw: int = 0) -> None:
+        """See ``SmaxVector.go_back``; what goes wrong is the same whatever the ``draw``."""
+        battles, perturbation = moment
+        self.battles.go_back(battles, draw)
+        self._perturbation = self._kept(perturbation)
+
+    @staticmethod
+    def _kept(perturbation: Perturbation) -> Perturbation:
+        """A copy that what comes does not change."""
+        return copy.deepcopy(perturbation, {id(perturbation.layout): perturbation.layout})
 
     def _seen(self, observation: Observation) -> Observation:
         seen = self._perturbation.observe(torch.from_numpy(observation.obs))

@@ -1,8 +1,8 @@
-"""What ``--perturb`` names, and what a severity of each is."""
+"""What ``--perturb`` names, what a severity of each is, and what can be measured besides wins."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -24,3 +24,24 @@ UNITS = {
     "sight": "lost share of the agents' sight range",
     "dead_teammate": "teammates that do nothing",
 }
+
+#: Of battles that are looked into: the columns of ``--tactics``.
+TACTICS = {
+    "focus": "of the shots of a step, the share at the enemy that most of them are aimed at",
+    "focus_by_chance": "the same, if each of these agents had drawn its target from those in its reach",
+    "steps_to_kill": "steps from an enemy's first wound to its death",
+    "overkill": "share of what the agents' shots take that their targets no longer had",
+    "damage_taken": "lost share of the agents' health",
+    "survivors": "share of the agents that are alive in the end",
+}
+
+#: Of battles that are branched: the columns of ``--credit``.
+CREDIT = {
+    "credit": "rank correlation of what the mixer credits an agent's action with and what it brought",
+    "repeated": "the same of what it brought with some random numbers and with others",
+    "branches": "actions that were replaced",
+}
+
+#: Both, by the option that asks for them; and all columns together.
+ASKED: Mapping[str, Mapping[str, str]] = {"tactics": TACTICS, "credit": CREDIT}
+MEASURES = TACTICS | CREDIT
