@@ -154,7 +154,7 @@ setup(
     ],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["limask", "limask.*"]),
-    package_data={"limask": ["py.typed"]},
+    package_data={"limask": ["py.typed", "networks/gru.c"]},
     cmdclass={"build_py": BuildPyWithData},
     install_requires=[
         "numpy",

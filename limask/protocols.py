@@ -137,6 +137,7 @@ class Learner(Protocol):
     mixer: nn.Module | None
     target_mixer: nn.Module
     params: list[nn.Parameter]
+    target_params: list[nn.Parameter]
     training_steps: int
     last_target_update_step: int
     last_target_update_episode: int

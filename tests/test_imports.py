@@ -15,7 +15,7 @@ PACKAGE = Path(limask.__file__).parent
 
 #: Parts from left to right; those in one tuple do not import each other, but a package its own modules.
 FLOW = [
-    ("errors", "protocols", "version"),
+    ("cache", "errors", "protocols", "version"),
     ("compat", "config", "envs", "files", "memory", "requirements", "resources"),
     ("install", "layouts", "resumable"),
     ("faults", "masking", "networks"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from limask import cache
 from limask.envs import smax_import
 
 #: Ten steps of two battles: a digest of all they show, and how many functions were compiled.
@@ -65,7 +66,7 @@ def settings(chosen: str | None = None) -> Any:
 @pytest.mark.skipif(os.name == "nt", reason="needs permissions as on Unix")
 def test_where_compiled_battles_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = smax_import.cache_folder()
+    folder = cache.cache_folder("smax")
     assert folder.parent == tmp_path / "limask"
     smax_import._keep_what_is_compiled(ours := settings())
     assert ours.config.jax_compilation_cache_dir == str(folder) and folder.is_dir()
@@ -86,9 +87,9 @@ def test_machines_of_other_instructions_keep_theirs_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(smax_import, "_instructions", lambda: "flags: avx2")
+    monkeypatch.setattr(cache, "_instructions", lambda: "flags: avx2")
     name = hashlib.sha256(b"flags: avx2").hexdigest()[:12]
-    assert smax_import.cache_folder() == tmp_path / f"limask/smax-{name}"
+    assert cache.cache_folder("smax") == tmp_path / f"limask/smax-{name}"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert smax_import.cache_folder() == tmp_path / f".cache/limask/smax-{name}"
+    assert cache.cache_folder("smax") == tmp_path / f".cache/limask/smax-{name}"

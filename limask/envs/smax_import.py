@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib
 import io
 import logging
 import os
-import platform
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from limask.cache import own_folder
 from limask.errors import LimaskError
 
 #: Bytes of compiled battles that are kept: those of one scenario take some 0.3 MB.
@@ -103,23 +101,6 @@ def _alone() -> Iterator[None]:
                 del sys.modules[name]
 
 
-def cache_folder() -> Path:
-    """Where compiled battles of machines like this one are kept: one for each set of instructions."""
-    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # A path that is not absolute is to be ignored, says the XDG base directory specification.
-    root = root if root.is_absolute() else Path.home() / ".cache"
-    return root / "limask" / f"smax-{hashlib.sha256(_instructions().encode()).hexdigest()[:12]}"
-
-
-def _instructions() -> str:
-    """What tells machines apart on which one's compiled code may not run on the other."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if line.startswith(("flags", "Features")):
-                return line
-    return f"{platform.machine()} {platform.processor()}"
-
-
 def _keep_what_is_compiled(jax: Any) -> None:
     """Compile a battle once, not in every process.
 
@@ -128,15 +109,8 @@ def _keep_what_is_compiled(jax: Any) -> None:
     """
     if jax.config.jax_compilation_cache_dir is not None:
         return
-    folder = cache_folder()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        is_ours = os.name == "nt" or (
-            folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o022
-        )
-    except OSError:
-        return
-    if not is_ours or not os.access(folder, os.W_OK):
+    folder = own_folder("smax")
+    if folder is None:
         return
     # With a bound jax locks the folder: processes side by side do not read what is half-written.
     jax.config.update("jax_compilation_cache_max_size", CACHE_SIZE)

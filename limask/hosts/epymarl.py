@@ -25,9 +25,7 @@ class TauHost(Host):
         interval_or_tau = learner.args.target_update_interval_or_tau
         learner.training_steps += 1
         if interval_or_tau <= 1.0:
-            mixer = [] if learner.mixer is None else learner.target_mixer.parameters()
-            target = [*learner.target_mac.parameters(), *mixer]
-            move_towards(target, learner.params, interval_or_tau)
+            move_towards(learner.target_params, learner.params, interval_or_tau)
         elif (learner.training_steps - learner.last_target_update_step) / interval_or_tau >= 1.0:
             learner._update_targets_hard()
             learner.last_target_update_step = learner.training_steps

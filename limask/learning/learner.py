@@ -72,6 +72,8 @@ class LimLearner(Checkpoints):
             weight=self.host.td_weight,
         )
         self.reconstruction = self._trainer()
+        mixer = [] if self.mixer is None else self.target_mixer.parameters()
+        self.target_params = [*self.target_mac.parameters(), *mixer]
 
     @staticmethod
     def check_options(config: LimConfig, args: Args) -> None:

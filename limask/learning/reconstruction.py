@@ -76,8 +76,8 @@ class Reconstruction(Trainer):
     ) -> None:
         config, self.agent, self.layout, self.teacher = agent.config, agent, agent.layout, teacher
         # One with nothing to train has an optimiser, too, of no parameters: torch takes an empty group.
-        own = {"params": list(autoencoder.parameters())}
-        optimiser = torch.optim.Adam([own], lr=config.autoencoder.lr, fused=True)
+        self.own = list(autoencoder.parameters())
+        optimiser = torch.optim.Adam([{"params": self.own}], lr=config.autoencoder.lr, fused=True)
         masker = masking.build(config, self.layout)
         super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
         self.targets = self.layout.rec_targets(config.autoencoder.targets)
@@ -259,8 +259,7 @@ class Reconstruction(Trainer):
         Raises:
             LimaskError: a gradient is not finite; the networks are as they were.
         """
-        own = list(self.autoencoder.parameters())
-        shares_encoder = self.autoencoder.shares_encoder
+        own, shares_encoder = self.own, self.autoencoder.shares_encoder
         is_shared = (
             shares_encoder
             and not self.config.autoencoder.detach_trunk
@@ -268,7 +267,7 @@ class Reconstruction(Trainer):
         )
         if not shares_encoder:
             rec = self.config.autoencoder.weight * rec
-        shared = self.agent.q_parameters()
+        shared = self.agent.q_parameters() if is_shared or of_view is not None else []
         norms = rec.new_zeros(())
         is_scored = rec.requires_grad
         if is_scored:

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from limask.networks.gru_kernel import Kernel, kernel
+
 #: Numbers in a block's gates, R · 3H at most: 2 MiB in float32.
 BLOCK = 2**19
 
@@ -36,12 +38,22 @@ def packed_gru(cell: nn.GRUCell, inputs: torch.Tensor, counts: list[int]) -> tor
     return _PackedGru.apply(inputs, *weights, counts, torch.is_grad_enabled())
 
 
+def kernel_for(inputs: torch.Tensor, size: int) -> Kernel | None:
+    """The machine's kernel if it is made for these ``inputs`` and this hidden ``size``."""
+    machine = kernel()
+    return machine if machine and machine.takes(inputs, size) else None
+
+
 class _Block(NamedTuple):
     """Consecutive time steps from ``first`` to before ``end``, and the ``rows`` that are theirs."""
 
     first: int
     end: int
     rows: slice
+
+    def before(self, counts: list[int]) -> int:
+        """Rows of the time step before; 0 = there is none."""
+        return counts[self.first - 1] if self.first else 0
 
 
 def _blocks(counts: list[int], size: int) -> list[_Block]:
@@ -80,28 +92,24 @@ class _PackedGru(torch.autograd.Function):
         project = torch.cat([weight_ih[:both], weight_ih[both:] * 2]).t()
         bias = torch.cat([bias_ih[:both] + bias_hh[:both], bias_ih[both:] * 2])
         recur, recur_new, bias_new = weight_hh[:both].t(), weight_hh[both:].t() * 2, bias_hh[both:] * 2
-        minus_one = inputs.new_tensor(-1.0)
         blocks = _blocks(counts, size)
         # Without a backward pass, the gates of one block after the other are written to the same place.
         n_kept = len(inputs) if has_backward else max(block.rows.stop - block.rows.start for block in blocks)
         gates, recurrent = inputs.new_empty(n_kept, 3 * size), inputs.new_empty(n_kept, size)
         hidden = inputs.new_empty(len(inputs), size)
-        was = inputs.new_zeros(counts[0], size)
+        machine = kernel_for(inputs, size)
+        weight = torch.cat([recur, recur_new], dim=1).contiguous()
         for block in blocks:
             kept = block.rows if has_backward else slice(block.rows.stop - block.rows.start)
             torch.addmm(bias, inputs[block.rows], project, out=gates[kept])
-            of_steps = counts[block.first : block.end]
-            # Views of all steps at once: made step by step they show in the time of small batches.
-            columns = gates[kept].split(size, dim=1)
-            views = (gates[kept][:, :both], *columns, recurrent[kept], hidden[block.rows])
-            by_step = zip(of_steps, *(view.split(of_steps) for view in views), strict=True)
-            for count, reset_update, reset, update, new, taken, out in by_step:
-                was = was[:count]
-                reset_update.addmm_(was, recur).sigmoid_()
-                torch.addmm(bias_new, was, recur_new, out=taken)
-                new.addcmul_(reset, taken).sigmoid_()
-                torch.add(minus_one, new, alpha=2, out=new)
-                was = torch.lerp(new, was, update, out=out)
+            parts = gates[kept], recurrent[kept], hidden[block.rows]
+            of_steps, before = counts[block.first : block.end], block.before(counts)
+            if machine:
+                machine.forward(*parts, weight, bias_new, of_steps, before, keeps=has_backward)
+            else:
+                first = block.rows.start - before
+                start = hidden[first : block.rows.start] if before else hidden.new_zeros(counts[0], size)
+                _block_forward(*parts, weight, bias_new, of_steps, start)
         if has_backward:
             ctx.counts = counts
             ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, recurrent, hidden)
@@ -116,21 +124,55 @@ class _PackedGru(torch.autograd.Function):
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[0] else None
         grad_ih, grad_hh = torch.zeros_like(weight_ih), torch.zeros_like(weight_hh)
         grad_bias, grad_bias_new = grad.new_zeros(3 * size), grad.new_zeros(size)
+        machine = kernel_for(inputs, size)
         for block in reversed(_blocks(ctx.counts, size)):
             rows = block.rows
-            before = _states_before(hidden, ctx.counts, block)
-            by_gate, by_new = _derivatives(gates[rows], recurrent[rows], before)
-            _through_time(grad_hidden, by_gate, gates, weight_hh, ctx.counts, block)
+            if machine:
+                by_gate, by_new, before = machine.backward(
+                    grad_hidden[rows], gates[rows], recurrent[rows], hidden[rows], weight_hh,
+                    ctx.counts[block.first : block.end], block.before(ctx.counts),
+                )  # fmt: skip
+            else:
+                before = _states_before(hidden, ctx.counts, block)
+                by_gate, by_new = _derivatives(gates[rows], recurrent[rows], before)
+                _through_time(grad_hidden, by_gate, gates, weight_hh, ctx.counts, block)
+                by_new.mul_(grad_hidden[rows])
             grad_hh.addmm_(by_gate.t(), before)
             grad_bias += by_gate.sum(dim=0)
             # The new gate takes its input as it is, and from the step before only the reset part.
-            torch.mul(grad_hidden[rows], by_new, out=by_gate[:, 2 * size :])
+            by_gate[:, 2 * size :] = by_new
             grad_ih.addmm_(by_gate.t(), inputs[rows])
             grad_bias_new += by_gate[:, 2 * size :].sum(dim=0)
             if grad_inputs is not None:
                 torch.mm(by_gate, weight_ih, out=grad_inputs[rows])
         grad_bias_ih = torch.cat([grad_bias[: 2 * size], grad_bias_new])
         return grad_inputs, grad_ih, grad_hh, grad_bias_ih, grad_bias, None, None
+
+
+def _block_forward(
+    gates: torch.Tensor,
+    recurrent: torch.Tensor,
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias_new: torch.Tensor,
+    counts: list[int],
+    was: torch.Tensor,
+) -> None:
+    """What the gates take of a block's inputs (R, 3H) → the gates, what the new gate takes of the step before
+    (R, H), and hidden states (R, H), all in place; ``was`` are those before the block."""
+    size = hidden.shape[1]
+    recur, recur_new = weight.split([2 * size, size], dim=1)
+    minus_one = hidden.new_tensor(-1.0)
+    # Views of all steps at once: made step by step they show in the time of small batches.
+    views = (gates[:, : 2 * size], *gates.split(size, dim=1), recurrent, hidden)
+    by_step = zip(counts, *(view.split(counts) for view in views), strict=True)
+    for count, reset_update, reset, update, new, taken, out in by_step:
+        was = was[:count]
+        reset_update.addmm_(was, recur).sigmoid_()
+        torch.addmm(bias_new, was, recur_new, out=taken)
+        new.addcmul_(reset, taken).sigmoid_()
+        torch.add(minus_one, new, alpha=2, out=new)
+        was = torch.lerp(new, was, update, out=out)
 
 
 def _derivatives(
@@ -162,7 +204,7 @@ def _through_time(
     the step after it; both in place."""
     size = weight_hh.shape[1]
     of_steps = counts[block.first : block.end]
-    before = counts[block.first - 1] if block.first else 0
+    before = block.before(counts)
     grads = grad_hidden[block.rows.start - before : block.rows.stop].split([before, *of_steps])
     parts = (gates[block.rows, size : 2 * size], by_gate, by_gate.view(-1, 3, size))
     by_step = zip(of_steps, grads, grads[1:], *(part.split(of_steps) for part in parts), strict=False)
