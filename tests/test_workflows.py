@@ -72,12 +72,13 @@ def test_issue_forms_ask_something(name: str) -> None:
 
 
 def test_the_package_is_typed() -> None:
-    """``py.typed`` is in the package, and setup.py puts it into a wheel."""
-    assert (ROOT / "limask/py.typed").is_file()
+    """``py.typed`` and the source of the GRU's kernel are in the package, and setup.py puts them into a
+    wheel."""
+    assert (ROOT / "limask/py.typed").is_file() and (ROOT / "limask/networks/gru.c").is_file()
     (call,) = (
         node
         for node in ast.walk(ast.parse(setup_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
     )
     data = {keyword.arg: keyword.value for keyword in call.keywords}["package_data"]
-    assert ast.literal_eval(data) == {"limask": ["py.typed"]}
+    assert ast.literal_eval(data) == {"limask": ["py.typed", "networks/gru.c"]}
