@@ -216,6 +216,23 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     replay = benchmarks.add_parser("replay", help=text, description=text, allow_abbrev=False)
     _add_output(replay, "bench", Path("bench"))
     replay.set_defaults(command=dispatch.do_bench_replay)
+    text = (
+        "CPU seconds and steps to 50 and 80 % of wins: JaxMARL's QMIX, the host's and limask's; takes hours"
+    )
+    peers = benchmarks.add_parser("peers", help=text, description=text, allow_abbrev=False)
+    text = "a checkout of JaxMARL (default: it is left out)"
+    peers.add_argument("--jaxmarl", type=Path, metavar="CHECKOUT", help=text)
+    text = "the Python that has what JaxMARL's baselines need (default: this one)"
+    peers.add_argument("--python", default=sys.executable, help=text)
+    text = "maps of SMAX (default: %(default)s)"
+    peers.add_argument("--maps", nargs="+", default=["3m", "2s3z"], help=text)
+    peers.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the runs (default: %(default)s)"
+    )
+    text = "environment steps of each run (default: %(default)s)"
+    peers.add_argument("--steps", type=int, default=150_000, help=text)
+    _add_output(peers, "bench", Path("bench"))
+    peers.set_defaults(command=dispatch.do_bench_peers)
 
 
 def _add_campaign(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -81,6 +81,20 @@ def do_bench_replay(options: argparse.Namespace) -> None:
     bench_replay(options.output, force=options.force)
 
 
+def do_bench_peers(options: argparse.Namespace) -> None:
+    from limask.experiments.bench.run import bench_peers
+
+    bench_peers(
+        options.output,
+        jaxmarl=options.jaxmarl,
+        python=options.python,
+        maps=options.maps,
+        seeds=options.seeds,
+        steps=options.steps,
+        force=options.force,
+    )
+
+
 def do_evaluate(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.evaluate import evaluate
     from limask.experiments.evaluation.units import ASKED, Asked

@@ -31,7 +31,7 @@ def run_host(
     host: str,
     arguments: list[str],
     results: Path,
-    sinks: Sequence[str] = (),
+    sinks: Sequence[str | Sink] = (),
     *,
     with_compat: bool = False,
     save_state: float = 300.0,
@@ -44,7 +44,7 @@ def run_host(
         arguments: ``--config=…``, ``--env-config=…`` and sacred's ``with …``; a config of limask's needs
             no file in the host.
         results: folder for everything the run writes.
-        sinks: names of ``limask.hosts.sinks`` that take what the host logs as well.
+        sinks: what takes what the host logs as well, or names of ``limask.hosts.sinks``.
         with_compat: whether packages may be changed for the host to start here (``limask.compat``).
         save_state: seconds between two times at which all that the run needs to go on is kept; 0 = never.
         resume: results of the run, started alike, that this one goes on with; None = it begins anew.
@@ -55,10 +55,11 @@ def run_host(
         SystemExit: the host ended with a status of its own; ``DIVERGED_STATUS`` where training diverged.
     """
     extras = ["smax"] if "--env-config=smax" in arguments else []
-    require_host(host, *extras, *(sink for sink in sinks if sink in EXTRAS))
+    names = [sink for sink in sinks if isinstance(sink, str)]
+    require_host(host, *extras, *(name for name in names if name in EXTRAS))
     results = results.resolve()
     start: State = {
-        "host": host, "arguments": arguments, "sinks": list(sinks), "compat": with_compat,
+        "host": host, "arguments": arguments, "sinks": names, "compat": with_compat,
     }  # fmt: skip
     if results.exists() and not results.is_dir():
         raise LimaskError(f"--results={results} is a file: expected a folder, or none yet")
@@ -121,8 +122,8 @@ def _tell_if_untrained(results: Path, host: Host) -> None:
     print(f"limask: this run {said}", file=sys.stderr)
 
 
-def _opened(sinks: Sequence[str], results: Path) -> list[Sink]:
-    return [SINKS[name](results) for name in dict.fromkeys(sinks)]
+def _opened(sinks: Sequence[str | Sink], results: Path) -> list[Sink]:
+    return [sink if isinstance(sink, Sink) else SINKS[sink](results) for sink in dict.fromkeys(sinks)]
 
 
 def _make_compatible(source: Path, with_compat: bool) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from limask.envs.smax_battle import scenario_sizes
 from limask.errors import LimaskError
-from limask.experiments.display import say
+from limask.experiments.display import markdown_table, say
 from limask.files import check_free
 from limask.install.families import PYMARLZOOPLUS
 from limask.requirements import require
 
 #: What ``speed`` writes.
 _NAMES = ("speed.csv", "speed.png", "growth.png")
+
+#: Environment steps before which JaxMARL's replay buffer gives no sample.
+_LEAST_STEPS = 50_000
 
 
 def bench_speed(output: Path, *, quick: bool, device: str = "cpu", force: bool = False) -> None:
@@ -50,3 +56,52 @@ def bench_replay(output: Path, *, force: bool = False) -> None:
     from limask.experiments.bench.replay import replay
 
     replay(output)
+
+
+def bench_peers(
+    output: Path,
+    *,
+    jaxmarl: Path | None,
+    python: str,
+    maps: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    force: bool = False,
+) -> None:
+    """See ``peers.peers``.
+
+    Args:
+        output: folder for the files.
+        jaxmarl: a checkout of JaxMARL, or None.
+        python: the Python that has what it needs.
+        maps: of SMAX.
+        seeds: of the runs.
+        steps: environment steps of each run.
+        force: whether runs that are in ``output`` are made again.
+
+    Raises:
+        LimaskError: a package, the checkout or its Python is missing, or an argument is out of range;
+            nothing has been trained then.
+    """
+    from limask.experiments.bench.jaxmarl_peer import BASELINE
+    from limask.experiments.bench.peers import Race, peers
+
+    require(PYMARLZOOPLUS, "smax")
+    if jaxmarl is not None and not (jaxmarl / BASELINE / "qmix_rnn.py").is_file():
+        raise LimaskError(
+            f"--jaxmarl {jaxmarl} has no {BASELINE / 'qmix_rnn.py'}: expected a checkout of JaxMARL "
+            "(git clone https://github.com/FLAIROx/JaxMARL)"
+        )
+    if shutil.which(python) is None:
+        raise LimaskError(f"--python {python}: no such program; name the Python that has what JaxMARL needs")
+    if steps < _LEAST_STEPS:
+        raise LimaskError(f"--steps {steps}: expected at least {_LEAST_STEPS}")
+    for name, given in (("--maps", maps), ("--seeds", seeds)):
+        if len(set(given)) < len(given):
+            raise LimaskError(f"{name} {' '.join(map(str, given))}: one of them is there twice")
+    for map_name in maps:
+        scenario_sizes(map_name)
+    if force:
+        shutil.rmtree(output / "curves", ignore_errors=True)
+    print(markdown_table(peers(Race(maps, seeds, steps), output, jaxmarl, python)))
+    print(f"Written: {output / 'peers.csv'}")
