@@ -377,13 +377,16 @@ def test_what_the_living_do_not_see_is_inferred_and_nothing_else(host: Host, mod
     is_belief = mode.startswith("belief")
     by_kind = mode in ("belief of entities", "belief and sightings")
     decoder = autoencoder.decoder if is_belief else autoencoder
-    infer = decoder.infer if is_belief else decoder.infer_from_hidden
     obs = torch.rand(5, OBS) + 0.1
     obs[4] = 0  # of one who is dead
     is_hidden = torch.zeros(5, layout.n_tokens, dtype=torch.bool)
     is_hidden[2, 3] = True  # an enemy
     hidden = torch.randn(5, autoencoder.state_size if by_kind else decoder.from_hidden.in_features)
-    inferred = infer(hidden, tokens.hide(obs, is_hidden, layout))
+    seen = tokens.hide(obs, is_hidden, layout)
+    if is_belief:
+        inferred = decoder.infer(hidden, tokens.is_out_of_sight(seen, layout))
+    else:
+        inferred = decoder.infer_from_hidden(hidden, seen)
     size = layout.group("enemy").width
     if by_kind:
         # Context, own features, and sightings: 2 of allies, then 3 of enemies.

@@ -40,7 +40,7 @@ def test_sightings_by_hand() -> None:
     torch.testing.assert_close(chosen.sightings, torch.stack([expected[0, 4:], expected[2, :4]]))
     remembered = torch.zeros(1, 8)
     for row, now in zip(expected, obs, strict=True):
-        remembered = sightings.after(now.unsqueeze(0), remembered)
+        remembered = sightings.after(now[None], tokens.visibility(now[None], SMALL), remembered)
         torch.testing.assert_close(remembered, row.unsqueeze(0))
 
 
@@ -63,7 +63,8 @@ def test_whole_episodes_are_remembered_as_step_by_step(layout: Layout) -> None:
     whole = sightings.sequence(packed, tokens.visibility(packed, layout), counts)
     remembered, steps = torch.zeros(obs[:, 0].flatten(0, 1).shape[0], sightings.size), []
     for t in range(6):
-        remembered = sightings.after(obs[:, t].flatten(0, 1), remembered)
+        now = obs[:, t].flatten(0, 1)
+        remembered = sightings.after(now, tokens.visibility(now, layout), remembered)
         steps.append(remembered.unflatten(0, (-1, n_agents)))
     expected = packing.pack(torch.stack(steps, dim=1)).flatten(0, 1)
     torch.testing.assert_close(whole, expected)
@@ -85,7 +86,7 @@ def test_agents_get_the_sighting_beside_what_is_decoded_from_it() -> None:
     states = torch.zeros(1, belief.state_size)
     for now in obs.unsqueeze(1):
         inferred, states = belief.infer_step(now, states)
-    decoded = belief.decoder.infer(states, obs[2:])
+    decoded = belief.decoder.infer(states, tokens.is_out_of_sight(obs[2:], SMALL))
     expected = torch.cat([decoded[0, 2:], torch.tensor([3.0, 4.0, 5.0, FADING**2])])
     assert decoded[0, 2:].all()
     torch.testing.assert_close(inferred, torch.cat([torch.zeros(6), expected]).unsqueeze(0))

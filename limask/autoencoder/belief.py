@@ -45,8 +45,11 @@ class Belief(TokenAutoencoder):
         self.input_size, self.obs_size = spec.input_size(layout.obs_size), layout.obs_size
 
     @abstractmethod
-    def next_states(self, inputs: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """Inputs (R, D) and states (R, W) → states (R, W) one time step on."""
+    def next_states(
+        self, inputs: torch.Tensor, states: torch.Tensor, is_visible: torch.Tensor
+    ) -> torch.Tensor:
+        """Inputs (R, D) that show tokens as ``is_visible`` (R, K) bool says, and states (R, W) → states
+        (R, W) one time step on."""
 
     @abstractmethod
     def states_of(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -57,9 +60,9 @@ class Belief(TokenAutoencoder):
     def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
         """What is inferred (R, P) in these states, of the ``rows`` (R,) that are wanted; None = all."""
 
-    def inferred_in(self, states: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-        """The same (R, P) in states (R, W), of what is out of sight in the observations (R, O)."""
-        return self.decoder.infer(states, obs)
+    def inferred_in(self, states: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
+        """The same (R, P) in states (R, W), of the tokens (R, K) bool that are out of sight."""
+        return self.decoder.infer(states, is_unseen)
 
     @classmethod
     def place(cls, use_inference: bool) -> Place:
@@ -69,8 +72,10 @@ class Belief(TokenAutoencoder):
     @torch.no_grad()
     def infer_step(self, inputs: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``Autoencoder.infer_step``."""
-        states = self.next_states(inputs, states)
-        return self.inferred_in(states, inputs[:, : self.obs_size]), states
+        layout = self.decoder.layout
+        is_visible = tokens.visibility(inputs[:, : self.obs_size], layout)
+        states = self.next_states(inputs, states, is_visible)
+        return self.inferred_in(states, tokens.is_out_of_view(is_visible, layout)), states
 
     @torch.no_grad()
     def infer_episodes(
@@ -81,8 +86,9 @@ class Belief(TokenAutoencoder):
 
     def believed(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
         """See ``Autoencoder.believed``."""
-        inferred = self.decoder.infer(hidden[:, -self.state_size :], obs)
-        return filled_in(inferred, obs, self.decoder.layout, self.decoder.standardisers)
+        layout = self.decoder.layout
+        inferred = self.decoder.infer(hidden[:, -self.state_size :], tokens.is_out_of_sight(obs, layout))
+        return filled_in(inferred, obs, layout, self.decoder.standardisers)
 
     def encode(
         self, view: torch.Tensor, counts: list[int], run_agent: RunAgent
@@ -123,7 +129,9 @@ class BeliefAutoencoder(Belief):
         """See ``Autoencoder.build``."""
         return cls(spec, layout, config.autoencoder.width)
 
-    def next_states(self, inputs: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    def next_states(
+        self, inputs: torch.Tensor, states: torch.Tensor, is_visible: torch.Tensor
+    ) -> torch.Tensor:
         """See ``Belief.next_states``."""
         following: torch.Tensor = self.rnn(torch.relu_(self.fc1(inputs)), states)
         return following
@@ -137,7 +145,7 @@ class BeliefAutoencoder(Belief):
         states, obs = self.states_of(inputs, counts), inputs[:, : self.obs_size]
         if rows is not None:
             states, obs = states.index_select(0, rows), obs.index_select(0, rows)
-        return self.decoder.infer(states, obs)
+        return self.decoder.infer(states, tokens.is_out_of_sight(obs, self.decoder.layout))
 
 
 class TokenDecoder(nn.Module, ABC):
@@ -174,11 +182,10 @@ class TokenDecoder(nn.Module, ABC):
         return Scored(loss, error.view(truth.is_scored.shape))
 
     @torch.no_grad()
-    def infer(self, hidden: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-        """Hidden states (R, W) and observations (R, O) → standardised features (R, P) of the tokens that are
-        out of sight, zeros for those that the observation shows and for what the dead would see."""
-        is_unseen = tokens.is_out_of_sight(obs, self.layout).to(obs.dtype)
-        return self._decode(hidden) * (is_unseen @ self.by_token.t())
+    def infer(self, hidden: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
+        """Hidden states (R, W) → standardised features (R, P) of the tokens (R, K) bool that are out of sight
+        (``tokens.is_out_of_sight``), and zeros for the others."""
+        return self._decode(hidden) * (is_unseen.to(hidden.dtype) @ self.by_token.t())
 
     @abstractmethod
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,7 @@ class EntityBeliefAutoencoder(Belief):
     """
 
     decoder: EntityBeliefDecoder
+    side_by_side: torch.Tensor
 
     def __init__(self, spec: AgentSpec, layout: Layout, width: int, hands_on: bool = False) -> None:
         super().__init__(spec, layout)
@@ -47,6 +48,18 @@ class EntityBeliefAutoencoder(Belief):
         self.trunk = EntityTrunk(dataclasses.replace(spec, hidden_dim=width), layout)
         self.rnn = nn.GRUCell(width, width)
         self.decoder = EntityBeliefDecoder(self.sightings, width)
+        self.register_buffer("side_by_side", self._side_by_side(), persistent=False)
+
+    def _side_by_side(self) -> torch.Tensor:
+        """Where in [all that is decoded P | all sightings G] each token's features and its sighting are."""
+        columns: list[int] = []
+        decoded, sighting = 0, sum(group.size for group in self.sightings.groups)
+        for group in self.sightings.groups:
+            width = self.sightings.width(group.kind)
+            for _ in range(group.count):
+                columns += [*range(decoded, decoded + group.width), *range(sighting, sighting + width)]
+                decoded, sighting = decoded + group.width, sighting + width
+        return torch.tensor(columns)
 
     @classmethod
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> EntityBeliefAutoencoder:
@@ -62,26 +75,21 @@ class EntityBeliefAutoencoder(Belief):
             for kind, width in widths.items()
         }
 
-    def inferred_in(self, states: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+    def inferred_in(self, states: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
         """See ``Belief.inferred_in``."""
-        inferred = super().inferred_in(states, obs)
+        inferred = super().inferred_in(states, is_unseen)
         if not self.hands_on:
             return inferred
-        groups = self.sightings.groups
-        decoded = inferred.split([group.size for group in groups], dim=1)
-        remembered = self.sightings.of_unseen(states[:, -self.sightings.size :], obs)
-        of_kinds = self.sightings.split(remembered).values()
-        parts = [
-            torch.cat([part.unflatten(1, (group.count, -1)), sightings], dim=2).flatten(1)
-            for group, part, sightings in zip(groups, decoded, of_kinds, strict=True)
-        ]
-        return torch.cat(parts, dim=1)
+        remembered = self.sightings.of_unseen(states[:, -self.sightings.size :], is_unseen)
+        return torch.cat([inferred, remembered], dim=1).index_select(1, self.side_by_side)
 
-    def next_states(self, inputs: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    def next_states(
+        self, inputs: torch.Tensor, states: torch.Tensor, is_visible: torch.Tensor
+    ) -> torch.Tensor:
         """See ``Belief.next_states``."""
         obs = inputs[:, : self.obs_size]
         context = self.rnn(torch.relu_(self.trunk(inputs).features), states[:, : self.width])
-        remembered = self.sightings.after(obs, states[:, -self.sightings.size :])
+        remembered = self.sightings.after(obs, is_visible, states[:, -self.sightings.size :])
         return torch.cat([context, self.sightings.own(obs), remembered], dim=1)
 
     def states_of(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:

@@ -62,9 +62,11 @@ class SightingsAutoencoder(Belief):
         """See ``Autoencoder.inferred_widths``: D + E + 1."""
         return Sightings(layout).widths
 
-    def next_states(self, inputs: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    def next_states(
+        self, inputs: torch.Tensor, states: torch.Tensor, is_visible: torch.Tensor
+    ) -> torch.Tensor:
         """See ``Belief.next_states``."""
-        return self.sightings.after(inputs[:, : self.obs_size], states)
+        return self.sightings.after(inputs[:, : self.obs_size], is_visible, states)
 
     def states_of(self, inputs: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """See ``Belief.states_of``."""
@@ -80,9 +82,9 @@ class SightingsAutoencoder(Belief):
         )
         return inferred if rows is None else inferred.index_select(0, rows)
 
-    def inferred_in(self, states: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
+    def inferred_in(self, states: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
         """See ``Belief.inferred_in``."""
-        return self.sightings.of_unseen(states, obs)
+        return self.sightings.of_unseen(states, is_unseen)
 
 
 class LastShown(TokenDecoder):

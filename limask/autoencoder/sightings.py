@@ -94,9 +94,10 @@ class Sightings(nn.Module):
         """Observations (R, O) → the agents' own features (R, E)."""
         return obs.index_select(1, self.own_columns)
 
-    def after(self, obs: torch.Tensor, remembered: torch.Tensor) -> torch.Tensor:
-        """Sightings (R, G) after the observations (R, O) of the next time step."""
-        is_new = tokens.visibility(obs, self.layout).index_select(1, self.tokens)
+    def after(self, obs: torch.Tensor, is_visible: torch.Tensor, remembered: torch.Tensor) -> torch.Tensor:
+        """Sightings (R, G) after the observations (R, O) of the next time step, which show tokens as
+        ``is_visible`` (R, K) bool says."""
+        is_new = is_visible.index_select(1, self.tokens)
         now = nn.functional.pad(obs, (0, 1), value=1.0).index_select(1, self.columns)
         return torch.where(is_new, now, remembered * self.fading)
 
@@ -139,9 +140,8 @@ class Sightings(nn.Module):
         is_wanted = self._of_kinds(tokens.is_out_of_view(is_visible, self.layout))
         return self.chosen(obs, is_visible, counts, is_wanted)
 
-    def of_unseen(self, remembered: torch.Tensor, obs: torch.Tensor) -> torch.Tensor:
-        """All sightings (R, G), and zeros for those of tokens that the observations (R, O) show."""
-        is_unseen = tokens.is_out_of_sight(obs, self.layout)
+    def of_unseen(self, remembered: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
+        """All sightings (R, G), and zeros for those of tokens that are not ``is_unseen`` (R, K) bool."""
         return remembered * is_unseen.index_select(1, self.tokens)
 
     def spread(
