@@ -78,6 +78,22 @@ def test_a_row_does_not_depend_on_those_beside_it() -> None:
 
 
 @needs_compiler
+def test_gradients_may_lie_in_memory_as_they_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    cell, inputs = nn.GRUCell(4, 32), torch.randn(9, 4)
+    cell.weight_hh = nn.Parameter(torch.randn(32, 96).t())  # a transposed view
+    weights = torch.randn(32, 9).t()
+    assert not cell.weight_hh.is_contiguous() and not weights.is_contiguous()
+    found = []
+    for _ in range(2):
+        hidden = packed_gru(cell, inputs, [3] * 3)
+        found.append(torch.autograd.grad(hidden, [*cell.parameters()], weights))
+        monkeypatch.setattr(gru, "kernel", lambda: None)
+    for mine, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, torchs, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
 def test_what_saturates_stays_finite() -> None:
     cell = nn.GRUCell(2, 32)
     inputs = (1e6 * torch.randn(30, 2)).requires_grad_()

@@ -120,7 +120,7 @@ class _PackedGru(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         inputs, weight_ih, weight_hh, gates, recurrent, hidden = ctx.saved_tensors
         size = weight_hh.shape[1]
-        grad_hidden = grad.clone()
+        grad_hidden = grad.clone(memory_format=torch.contiguous_format)
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[0] else None
         grad_ih, grad_hh = torch.zeros_like(weight_ih), torch.zeros_like(weight_hh)
         grad_bias, grad_bias_new = grad.new_zeros(3 * size), grad.new_zeros(size)
@@ -129,7 +129,7 @@ class _PackedGru(torch.autograd.Function):
             rows = block.rows
             if machine:
                 by_gate, by_new, before = machine.backward(
-                    grad_hidden[rows], gates[rows], recurrent[rows], hidden[rows], weight_hh,
+                    grad_hidden[rows], gates[rows], recurrent[rows], hidden[rows], weight_hh.contiguous(),
                     ctx.counts[block.first : block.end], block.before(ctx.counts),
                 )  # fmt: skip
             else:
