@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -34,8 +35,19 @@ def test_this_environment_starts_qmix_lim(capsys: pytest.CaptureFixture[str]) ->
     (registered,) = [line for line in told if "registered in the host" in line]
     for name in ("learners.lim_learner", "controllers.lim_mac", "runners.vector", "envs.smax"):
         assert name in registered
+    has_compiler = shutil.which("cc") is not None
+    assert any(line.startswith("ok    GRUs are computed by machine code") for line in told) == has_compiler
     (buffer,) = [line for line in told if "GiB for buffer_size=5000 episodes" in line]
     assert "GiB of memory are free" in buffer
+
+
+def test_without_a_compiler_it_says_what_that_costs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CC", "/no/compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["doctor"]) == 0
+    assert "note  GRUs are computed by torch's operations" in capsys.readouterr().out
 
 
 def test_tested_versions_are_those_of_the_constraints() -> None:

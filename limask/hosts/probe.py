@@ -11,11 +11,12 @@ from typing import Any
 from limask import compat
 from limask.hosts.pymarlzooplus import PymarlzooplusHost
 from limask.hosts.registry import host_of
+from limask.networks.gru_kernel import kernel
 
 
 def probe(where: str) -> None:
-    """Register limask in a host, as ``limask run`` does, and print as JSON what is registered and how large
-    SMAX's 3m is (None without jaxmarl).
+    """Register limask in a host, as ``limask run`` does, and print as JSON what is registered, whether GRUs
+    are computed by machine code, and how large SMAX's 3m is (None without jaxmarl).
 
     Args:
         where: root of a checkout, or ``""`` for pymarlzooplus.
@@ -26,7 +27,8 @@ def probe(where: str) -> None:
         compat.apply(root / "src")
     host = PymarlzooplusHost() if root is None else host_of(root)
     host.register()
-    print(json.dumps({"registered": host.registered(), "env_info": _smax_sizes()}))
+    found = {"registered": host.registered(), "has_kernel": kernel() is not None, "env_info": _smax_sizes()}
+    print(json.dumps(found))
 
 
 def _smax_sizes() -> dict[str, Any] | None:

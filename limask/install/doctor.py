@@ -193,6 +193,11 @@ def _start(root: Path | None) -> Iterator[Finding]:
         return
     found = json.loads(done.stdout.splitlines()[-1])
     yield Finding("ok", f"registered in the host: {', '.join(found['registered'])}")
+    if found["has_kernel"]:
+        yield Finding("ok", "GRUs are computed by machine code, which the C compiler made")
+    else:
+        text = "GRUs are computed by torch's operations, and updates take up to a fifth longer"
+        yield Finding("note", f"{text}: install a C compiler, as gcc, or name yours in CC")
     if found["env_info"] is None:
         text = "jaxmarl is missing, for --env-config=smax: `pip install 'limask[smax]'`"
         yield Finding("note", text)
