@@ -176,7 +176,7 @@ def test_noise_is_in_the_observations_own_unit(host: Host, runs: dict[str, Path]
     ("options", "words"),
     [
         ("--perturb nearest --severity 1", "--perturb nearest: layout 'lbf' does not say how far away"),
-        ("--credit", "--credit: qmix_entity_lbf"),
+        ("--credit", "--credit: qmix_lim/lbforaging"),
         ("--tactics", "was trained in env=gymma, and battles can be looked into and branched on env=smax"),
         ("--perturb dead_teammate --severity 1", "--perturb dead_teammate: layout 'lbf' knows no action"),
         ("--perturb dropout --severity 2", "--perturb dropout --severity 2: expected a probability"),
