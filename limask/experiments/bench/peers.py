@@ -91,7 +91,7 @@ def peers(race: Race, output: Path, jaxmarl: Path | None, python: str) -> Table:
     for map_name in race.maps:
         for seed in race.seeds:  # one after the other, so that what the machine does falls on all
             for peer in (*(["jaxmarl"] if jaxmarl else []), *HOSTS):
-                file = output / f"curves/{peer}_{map_name}_{seed}.csv"
+                file = output / f"curves/{peer}_{map_name}_{seed}_{race.steps}.csv"
                 if not file.exists():
                     command = (
                         _jaxmarl_command(jaxmarl, python, map_name, seed, race.steps, output)
