@@ -164,6 +164,11 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
     assert command == [sys.executable, *head, *options, "label='5'", "mixer=None", "lim.masker.name=none"]
     assert Campaign.from_block(json.loads(json.dumps(campaign.to_block()))) == campaign
 
+    maps = {"easy": {"env_config": "fake"}, "hard": {"env_config": "fake", "t_max": 3000}}
+    longer = Campaign.from_block(block(environments=maps))
+    assert [longer.options(run)["t_max"] for run in longer.runs()] == [1000, 3000, 1000, 3000]
+    assert Campaign.from_block(json.loads(json.dumps(longer.to_block()))) == longer
+
     logged = Campaign.from_block(block(sinks=["tensorboard"]))
     assert logged.command(logged.runs()[0], Path("out"))[:9] == [*command[:8], "--sink=tensorboard"]
     old = Campaign.from_block(block(compat=True))
@@ -240,6 +245,11 @@ def test_campaigns_that_limask_brings(name: str, n_runs: int) -> None:
         ({"t_max": 0}, "t_max is 0: expected an integer, at least 1"),
         ({"t_max": True}, "t_max is True: expected an integer"),
         ({"test_interval": 2000}, "test_interval is 2000 and t_max is 1000"),
+        (
+            {"environments": {"easy": {"env_config": "fake", "t_max": 400}}},
+            "test_interval is 500 and environments.easy.t_max is 400",
+        ),
+        ({"environments": {"easy": {"env_config": "fake", "t_max": 0}}}, "environments.easy.t_max is 0"),
         ({"max_attempts": 0}, "max_attempts is 0"),
         ({"sinks": ["tensorbord"]}, "sinks: 'tensorbord' is none of tensorboard, wandb; did you mean"),
         ({"sinks": "wandb"}, "sinks is 'wandb': expected a list"),

@@ -138,10 +138,14 @@ def test_runs_are_compared_over_what_the_shortest_has_or_the_budget(tmp_path: Pa
         match="none of the 1 runs can be reported on .*ends at step 910.* of 5000.* --budget STEPS takes",
     ):
         read(tmp_path)
-    assert read(tmp_path, budget=1000).numbers.budget == 1000
+    assert read(tmp_path, budget=1000).numbers.budgets() == [1000]
     leave(tmp_path / "sacred/2", rising(5), seed=2, t_max=900)
     report = read(tmp_path)
-    assert (report.numbers.budget, report.campaign.test_interval, len(report.numbers.scores)) == (900, 100, 2)
+    assert (report.numbers.budgets(), report.campaign.test_interval, len(report.numbers.scores)) == (
+        [900],
+        100,
+        2,
+    )
 
 
 def test_a_run_of_limasks_that_diverged_has_learned_nothing_from_then_on(tmp_path: Path) -> None:

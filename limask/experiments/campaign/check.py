@@ -48,7 +48,7 @@ def check_campaign(campaign: Campaign, extras: Sequence[str] = ()) -> None:
                 check_names(given, options, f"{where}: ")
                 check_values(given, options, f"{where}: ")
                 options = merged(options, given)
-            options = merged(options, {"t_max": campaign.t_max})
+            options = merged(options, {"t_max": campaign.budget(env)})
             check_run(options, host, configs, f"arms.{arm.id} on environments.{env.id}: ")
 
 

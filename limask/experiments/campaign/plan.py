@@ -53,19 +53,24 @@ class Arm:
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment's config with ``env_args`` laid over its own; called map in tables and paths."""
+    """An environment's config with ``env_args`` laid over its own; called map in tables and paths.
+
+    ``t_max`` are environment steps of each run on it, None for the campaign's.
+    """
 
     id: str
     env_config: str
     env_args: Options
+    t_max: int | None = None
 
     @classmethod
     def from_block(cls, name: str, block: object) -> Environment:
         """Read ``environments.<name>``; raises ``LimaskError`` as ``Campaign.from_block`` does."""
         where = f"environments.{name}"
-        given = values.block(where, block, ("env_config",), {"env_args": {}})
+        given = values.block(where, block, ("env_config",), {"env_args": {}, "t_max": None})
         config = values.text(f"{where}.env_config", given["env_config"])
-        return cls(name, config, values.options(f"{where}.env_args", given["env_args"]))
+        t_max = None if given["t_max"] is None else values.integer(f"{where}.t_max", given["t_max"], 1)
+        return cls(name, config, values.options(f"{where}.env_args", given["env_args"]), t_max)
 
 
 class Run(NamedTuple):
@@ -90,7 +95,7 @@ class Campaign:
         arms: what is compared.
         environments: what it is compared on.
         seeds: of every arm on every environment.
-        t_max: environment steps of each run.
+        t_max: environment steps of each run, where its environment has none of its own.
         test_interval: environment steps between two tests.
         thresholds: win rates in (0, 1] that a run reaches sooner or later.
         overrides: options of every run.
@@ -143,11 +148,16 @@ class Campaign:
             sinks=tuple(values.choices("sinks", given["sinks"], SINKS)),
             compat=values.truth("compat", given["compat"]),
         )
-        if campaign.test_interval > campaign.t_max:
-            raise LimaskError(
-                f"test_interval is {campaign.test_interval} and t_max is {campaign.t_max}: expected tests "
-                "within the budget"
+        for env in campaign.environments:
+            t_max, where = (
+                campaign.budget(env),
+                "t_max" if env.t_max is None else f"environments.{env.id}.t_max",
             )
+            if campaign.test_interval > t_max:
+                raise LimaskError(
+                    f"test_interval is {campaign.test_interval} and {where} is {t_max}: expected tests "
+                    "within the budget"
+                )
         return campaign
 
     def to_block(self) -> State:
@@ -156,7 +166,9 @@ class Campaign:
             "host": self.host,
             "arms": {arm.id: {"config": arm.config, "overrides": arm.overrides} for arm in self.arms},
             "environments": {
-                env.id: {"env_config": env.env_config, "env_args": env.env_args} for env in self.environments
+                env.id: {"env_config": env.env_config, "env_args": env.env_args}
+                | ({} if env.t_max is None else {"t_max": env.t_max})
+                for env in self.environments
             },
             "seeds": list(self.seeds),
             "t_max": self.t_max,
@@ -168,6 +180,10 @@ class Campaign:
             "compat": self.compat,
         }
 
+    def budget(self, environment: Environment) -> int:
+        """Environment steps of each run on ``environment``."""
+        return self.t_max if environment.t_max is None else environment.t_max
+
     def runs(self) -> list[Run]:
         """All runs in the order in which they are started: seed after seed, so that half a campaign has half
         of the seeds, and every arm on every environment for each of them."""
@@ -178,7 +194,8 @@ class Campaign:
 
     def options(self, run: Run) -> State:
         """What ``run`` sets beyond its configs, by dotted name."""
-        own = {"t_max": self.t_max, "test_interval": self.test_interval, "seed": run.seed}
+        t_max = self.budget(run.environment)
+        own = {"t_max": t_max, "test_interval": self.test_interval, "seed": run.seed}
         own |= flat({"env_args": run.environment.env_args})
         return own | flat(self.overrides) | flat(run.arm.overrides)
 

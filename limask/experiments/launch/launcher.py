@@ -79,7 +79,7 @@ class Follower:
 
     def watched(self, job: AnyAttemptJob) -> AnyAttemptJob:
         """``job``, which is shown from now on while it runs."""
-        t_max = self.folder.campaign.t_max
+        t_max = self.folder.campaign.budget(job.run.environment)
         self._watches[JobWatch(job, job.attempt.sacred_run, t_max)] = job.run
         return job
 

@@ -127,7 +127,8 @@ def campaign_status(root: Path, *, as_json: bool = False) -> list[str]:
     lines = [", ".join(f"{count} {name}" for name, count in counts.items())]
     for state in states:
         if state.state == "running" and state.attempt:
-            lines.append(f"{state.run.id}: {told(progress_of(state.attempt, folder.campaign.t_max))}")
+            t_max = folder.campaign.budget(state.run.environment)
+            lines.append(f"{state.run.id}: {told(progress_of(state.attempt, t_max))}")
         if state.outcome and state.outcome.reason and state.attempt:
             lines.append(
                 f"{state.run.id}: {state.outcome.result}, {state.outcome.reason}; see {state.attempt.log}"

@@ -36,11 +36,14 @@ def assemble(
         LimaskError: none counts.
     """
     results = [run.result for run in found if run.result]
-    measured = {task.map: task for task in tasks([env.id for env in campaign.environments], results)}
+    measured = {
+        task.map: task
+        for task in tasks({env.id: campaign.budget(env) for env in campaign.environments}, results)
+    }
     scores, left_out = [], {run.run.id: run.left_out for run in found if not run.result}
     for result in results:
         try:
-            scores.append(score(result, measured[result.map], campaign.t_max, campaign.thresholds))
+            scores.append(score(result, measured[result.map], campaign.thresholds))
         except ValueError as error:
             left_out[f"{result.arm}/{result.map}/seed_{result.seed}"] = str(error)
     if not scores:
@@ -56,7 +59,6 @@ def assemble(
             [arm.id for arm in campaign.arms],
             list(measured.values()),
             scores,
-            budget=campaign.t_max,
             test_interval=campaign.test_interval,
             thresholds=campaign.thresholds,
         ),

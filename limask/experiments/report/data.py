@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -44,7 +44,7 @@ class FoundRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A map and what is measured on it.
+    """A map, what is measured on it, and the environment steps that its runs are judged over.
 
     ``floor`` is what a run has after it diverged: a win rate of 0, or the lowest return that any run of the
     map logged.
@@ -52,6 +52,7 @@ class Task:
 
     map: str
     measure: Literal["win rate", "return"]
+    budget: int
     floor: float = 0.0
 
 
@@ -170,7 +171,6 @@ class Numbers:
 
     arms: list[str]
     tasks: list[Task]
-    budget: int
     thresholds: list[float]
     scores: list[Score]
     cells: list[Cell]
@@ -179,6 +179,10 @@ class Numbers:
     improvements: list[Improvement]
     bands: list[Band]
     survival: list[Survival]
+
+    def budgets(self, maps: Collection[str] | None = None) -> list[int]:
+        """Environment steps of ``maps`` (all maps, where it is None)."""
+        return [task.budget for task in self.tasks if maps is None or task.map in maps]
 
     @property
     def fewest_seeds(self) -> int:

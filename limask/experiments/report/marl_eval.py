@@ -21,7 +21,7 @@ def to_marl_eval(report: Report) -> State:
     of_map = {environment.id: environment.env_config for environment in campaign.environments}
     floors = {task.map: task.floor for task in numbers.tasks}
     measures = {task.map: task.measure.replace(" ", "_") for task in numbers.tasks}
-    grid = range(0, numbers.budget + 1, campaign.test_interval)
+    grid = range(0, max(numbers.budgets()) + 1, campaign.test_interval)
     curves = {
         (score.map, score.arm, score.seed): on_grid(score.curve, grid, floors[score.map])
         for score in numbers.scores

@@ -50,47 +50,47 @@ def compared(arms: Sequence[str]) -> list[tuple[str, str]]:
     return [(last, first), *((last, arm) for arm in between), *((arm, first) for arm in between)]
 
 
-def tasks(maps: Iterable[str], results: Sequence[Result]) -> list[Task]:
-    """What each of the maps is measured by; maps without results are left out."""
+def tasks(budgets: Mapping[str, int], results: Sequence[Result]) -> list[Task]:
+    """What each map is measured by, over so many environment steps; maps without results are left out."""
     found = []
-    for name in maps:
+    for name, budget in budgets.items():
         logged = [result.tests for result in results if result.map == name]
         if not logged:
             continue
         if all(any(test.win_rate is not None for test in tests) for tests in logged if tests):
-            found.append(Task(name, "win rate"))
+            found.append(Task(name, "win rate", budget))
             continue
         returns = [test.mean_return for tests in logged for test in tests if test.mean_return is not None]
-        found.append(Task(name, "return", float(np.nanmin(returns)) if returns else 0.0))
+        found.append(Task(name, "return", budget, float(np.nanmin(returns)) if returns else 0.0))
     return found
 
 
-def score(result: Result, task: Task, budget: int, thresholds: Sequence[float]) -> Score:
+def score(result: Result, task: Task, thresholds: Sequence[float]) -> Score:
     """What one run comes to.
 
     Raises:
         ValueError: the curve is too short to be judged.
     """
-    steps, values = closed(result, task, budget)
+    steps, values = closed(result, task)
     # Above the floor, so that what is lost to a divergence counts as the floor, in returns as in win rates.
     above = [value - task.floor for value in values]
     times = {}
     for threshold in thresholds if task.measure == "win rate" else ():
         time = metrics.steps_to_threshold(steps, values, threshold, K)
-        times[threshold] = time if time is not None and time <= budget else None
+        times[threshold] = time if time is not None and time <= task.budget else None
     return Score(
         result.arm,
         result.map,
         result.seed,
         times,
-        task.floor + metrics.final_win_rate(steps, above, budget, K),
-        task.floor + metrics.area_under_curve(steps, above, budget),
+        task.floor + metrics.final_win_rate(steps, above, task.budget, K),
+        task.floor + metrics.area_under_curve(steps, above, task.budget),
         result.is_diverged,
         Curve(steps, values),
     )
 
 
-def closed(result: Result, task: Task, budget: int) -> Curve:
+def closed(result: Result, task: Task) -> Curve:
     """The run's curve; that of a run that diverged ends with as many NaN at the budget as a final score is
     the average of, and begins at 0 if it has no test at all."""
     pairs = [
@@ -100,7 +100,7 @@ def closed(result: Result, task: Task, budget: int) -> Curve:
     ]
     steps, values = [step for step, _ in pairs], [value for _, value in pairs]
     if result.is_diverged:
-        steps += [budget] * K if steps else [0] + [budget] * (K - 1)
+        steps += [task.budget] * K if steps else [0] + [task.budget] * (K - 1)
         values += [float("nan")] * K
     return Curve(tuple(steps), tuple(values))
 
@@ -126,27 +126,25 @@ def numbers(
     tasks: Sequence[Task],
     scores: Sequence[Score],
     *,
-    budget: int,
     test_interval: int,
     thresholds: Sequence[float],
 ) -> Numbers:
     """Everything that the report says in numbers; ``scores`` must not be empty."""
-    table = _Table(scores, tasks, budget)
+    table = _Table(scores, tasks)
     present = [arm for arm in arms if any(score.arm == arm for score in scores)]
     used = [task for task in tasks if any(score.map == task.map for score in scores)]
     keys = [(arm, task) for task in used for arm in present if table.runs(arm, task.map)]
-    reaching = [(arm, task.map, t) for t in thresholds for arm, task in keys if task.measure == "win rate"]
+    reaching = [(arm, task, t) for t in thresholds for arm, task in keys if task.measure == "win rate"]
     return Numbers(
         present,
         used,
-        budget,
         list(thresholds),
         list(scores),
         [table.cell(arm, task) for arm, task in keys],
         [overall for arm in present if (overall := table.overall(arm))],
         [ratio for t in thresholds for pair in compared(present) for ratio in table.ratios(*pair, t)],
         [better for pair in compared(present) if (better := table.improvement(*pair))],
-        [table.band(arm, task, range(0, budget + 1, test_interval)) for arm, task in keys],
+        [table.band(arm, task, range(0, task.budget + 1, test_interval)) for arm, task in keys],
         [table.survival(*key) for key in reaching],
     )
 
@@ -154,8 +152,8 @@ def numbers(
 class _Table:
     """The runs' scores by arm and map."""
 
-    def __init__(self, scores: Sequence[Score], tasks: Sequence[Task], budget: int) -> None:
-        self._tasks, self._budget = tasks, budget
+    def __init__(self, scores: Sequence[Score], tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
         self._scores: dict[tuple[str, str], list[Score]] = {}
         for score in scores:
             self._scores.setdefault((score.arm, score.map), []).append(score)
@@ -173,8 +171,8 @@ class _Table:
             task.measure,
             len(runs),
             sum(run.is_diverged for run in runs),
-            {t: stats.restricted_mean(times[t], self._budget) for t in thresholds},
-            {t: stats.share_reached(times[t], self._budget) for t in thresholds},
+            {t: stats.restricted_mean(times[t], task.budget) for t in thresholds},
+            {t: stats.share_reached(times[t], task.budget) for t in thresholds},
             _middle({task.map: [run.final for run in runs]}),
             _middle({task.map: [run.area for run in runs]}),
         )
@@ -208,7 +206,7 @@ class _Table:
         times = [time for of in (ours, theirs) for runs in of.values() for time in runs if time is not None]
         estimate = None
         if 0 not in times:
-            budgets = dict.fromkeys(maps, float(self._budget))
+            budgets = {task.map: float(task.budget) for task in self._tasks if task.map in maps}
             interval = stats.restricted_mean_ratio(ours, theirs, budgets, _generator())
             estimate = _estimate(interval, ours, theirs)
         is_cut, is_baseline_cut = (None in itertools.chain(*of.values()) for of in (ours, theirs))
@@ -235,10 +233,10 @@ class _Table:
         ]
         return Band(arm, task.map, [step for step, _ in points], [value for _, value in points])
 
-    def survival(self, arm: str, map_name: str, threshold: float) -> Survival:
-        times = [run.times[threshold] for run in self.runs(arm, map_name)]
-        steps, not_yet = stats.kaplan_meier(times, self._budget)
-        return Survival(arm, map_name, threshold, steps.tolist(), not_yet.tolist())
+    def survival(self, arm: str, task: Task, threshold: float) -> Survival:
+        times = [run.times[threshold] for run in self.runs(arm, task.map)]
+        steps, not_yet = stats.kaplan_meier(times, task.budget)
+        return Survival(arm, task.map, threshold, steps.tolist(), not_yet.tolist())
 
     def _maps(self, *arms: str, measure: str | None = None) -> list[str]:
         """The maps on which runs of all of the arms count."""

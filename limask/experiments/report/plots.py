@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from limask.experiments.display import Axes, nth_style, percent
-from limask.experiments.report.data import Numbers, Ratio, Score, Survival
+from limask.experiments.report.data import Numbers, Ratio, Score, Survival, Task
 from limask.experiments.report.numbers import compared
 from limask.experiments.report.tables import over
 from limask.files import replace
@@ -71,9 +71,7 @@ def pictures(numbers: Numbers) -> dict[str, list[Panel]]:
     win_maps = [task.map for task in numbers.tasks if task.measure == "win rate"]
     found = {
         "learning_curves": [
-            Panel(
-                task.map, partial(_curves, numbers, task.map, task.measure), is_wide=len(numbers.tasks) == 1
-            )
+            Panel(task.map, partial(_curves, numbers, task), is_wide=len(numbers.tasks) == 1)
             for task in numbers.tasks
         ],
         "survival": [
@@ -151,18 +149,18 @@ def write_png(path: Path, panels: Sequence[Panel], numbers: Numbers) -> None:
         replace(path, lambda temporary: figure.savefig(temporary, format="png", facecolor="white"))
 
 
-def _curves(numbers: Numbers, map_name: str, measure: str, axes: Axes) -> None:
-    if measure == "win rate":
+def _curves(numbers: Numbers, task: Task, axes: Axes) -> None:
+    if task.measure == "win rate":
         for threshold in numbers.thresholds:
             axes.axhline(
                 threshold, color=axes.spines["left"].get_edgecolor(), linewidth=0.8, linestyle=":", alpha=0.7
             )
     for run in numbers.scores:
-        if run.map == map_name and _n_runs(numbers, run) > 1:
+        if run.map == task.map and _n_runs(numbers, run) > 1:
             colour, _ = style(numbers, run.arm)
             axes.plot(run.curve.steps, run.curve.values, color=colour, linewidth=0.6, alpha=0.3)
     for band in numbers.bands:
-        if band.map != map_name or not band.steps:
+        if band.map != task.map or not band.steps:
             continue
         colour, marker = style(numbers, band.arm)
         every = max(1, len(band.steps) // 10)
@@ -173,8 +171,8 @@ def _curves(numbers: Numbers, map_name: str, measure: str, axes: Axes) -> None:
         if band.values[0].is_interval:
             lows, highs = zip(*((value.low, value.high) for value in band.values), strict=True)
             axes.fill_between(band.steps, lows, highs, color=colour, alpha=_shade(numbers), linewidth=0)
-    _over_steps(axes, numbers.budget)
-    if measure == "win rate":
+    _over_steps(axes, task.budget)
+    if task.measure == "win rate":
         _share(axes.yaxis)
         axes.set(ylabel="test win rate", ylim=(0, 1))
     else:
@@ -190,16 +188,17 @@ def _is_of(curve: Survival, map_name: str, threshold: float) -> bool:
 
 
 def _survival(numbers: Numbers, map_name: str, threshold: float, axes: Axes) -> None:
+    (budget,) = numbers.budgets([map_name])
     for curve in numbers.survival:
         if not _is_of(curve, map_name, threshold):
             continue
         colour, marker = style(numbers, curve.arm)
         ends = curve.not_yet[-1] if curve.not_yet else 1.0
         axes.step(
-            [0, *curve.steps, numbers.budget], [1, *curve.not_yet, ends],
+            [0, *curve.steps, budget], [1, *curve.not_yet, ends],
             where="post", color=colour, marker=marker, markersize=3.5, linewidth=1.6, clip_on=False,
         )  # fmt: skip
-    _over_steps(axes, numbers.budget)
+    _over_steps(axes, budget)
     _share(axes.yaxis)
     axes.set(ylabel="runs not there yet", ylim=(0, 1))
 

@@ -32,7 +32,7 @@ def headlines(report: Report) -> list[str]:
     last = numbers.arms[-1]
     pairs = [pair for pair in compared(numbers.arms) if pair[0] == last]
     said = [
-        ratio_sentence(ratio, numbers.budget)
+        ratio_sentence(ratio, numbers.budgets(ratio.maps))
         for pair in pairs
         for ratio in _main_ratios([ratio for ratio in numbers.ratios if (ratio.arm, ratio.baseline) == pair])
     ]
@@ -51,14 +51,15 @@ def _main_ratios(ratios: Sequence[Ratio]) -> list[Ratio]:
     return list(by_threshold.values())
 
 
-def ratio_sentence(ratio: Ratio, budget: int) -> str:
-    """Whether ``arm`` needs fewer steps than ``baseline``, in one sentence; no difference is said as such."""
+def ratio_sentence(ratio: Ratio, budgets: Sequence[int]) -> str:
+    """Whether ``arm`` needs fewer steps than ``baseline``, in one sentence; no difference is said as such.
+    ``budgets`` are the environment steps of the ratio's maps."""
     goal, arm, baseline = f"a win rate of {percent(ratio.threshold)}", ratio.arm, ratio.baseline
     where = on_maps(ratio.maps)
     if not ratio.is_reached:
         return (
-            f"No run of {arm} or {baseline} reached {goal} within {budget:,} environment steps {where}: "
-            "which of them is faster cannot be said."
+            f"No run of {arm} or {baseline} reached {goal} within {steps(budgets)} environment steps "
+            f"{where}: which of them is faster cannot be said."
         )
     if ratio.estimate is None:
         return (
@@ -109,17 +110,23 @@ def on_maps(maps: Sequence[str]) -> str:
     return f"on {maps[0]}" if len(maps) == 1 else f"over {len(maps)} maps"
 
 
+def steps(budgets: Sequence[int]) -> str:
+    """``150,000``, or ``150,000 to 300,000`` where maps differ."""
+    low, high = min(budgets), max(budgets)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def counted(report: Report) -> str:
     """How many of the runs count, and what became of the others."""
     campaign, missing = report.campaign, report.missing
     axes = [(campaign.arms, "arm"), (campaign.environments, "map"), (campaign.seeds, "seed")]
     # What was found need not be one run of every arm on every map with every seed.
-    planned, times, steps = ("planned ", " × ", "") if report.is_planned else ("", ", ", "the first ")
+    planned, times, first = ("planned ", " × ", "") if report.is_planned else ("", ", ", "the first ")
     said = (
         f"{len(report.runs) - len(missing)} of {many(report.runs, f'{planned}run')} "
         f"{'counts' if len(report.runs) == 1 else 'count'} "
         f"({times.join(many(things, name) for things, name in axes)}, "
-        f"{steps}{campaign.t_max:,} environment steps each)"
+        f"{first}{steps([campaign.budget(env) for env in campaign.environments])} environment steps each)"
     )
     n_diverged = sum(run.status == "diverged" for run in report.runs if not run.left_out)
     if n_diverged:
@@ -170,8 +177,8 @@ def never_reached(report: Report) -> list[str]:
     reached = {(curve.map, curve.threshold) for curve in numbers.survival if curve.steps}
     flat = dict.fromkeys((curve.map, curve.threshold) for curve in numbers.survival)
     return [
-        f"No run reaches a win rate of {percent(threshold)} on {name} within {numbers.budget:,} environment "
-        "steps."
+        f"No run reaches a win rate of {percent(threshold)} on {name} within "
+        f"{steps(numbers.budgets([name]))} environment steps."
         for name, threshold in flat
         if (name, threshold) not in reached
     ]
@@ -209,9 +216,9 @@ def how_to_read(report: Report) -> list[str]:
         f"A run reaches a threshold at the first test from which {K} tests in a row average at least that "
         "win rate.",
         "Steps to a threshold are restricted means: a run that does not reach it counts with the whole "
-        f"budget of {numbers.budget:,} steps, so where many runs fail the ratio of two arms is closer to 1 "
-        "than the truth: it is marked ≤ or ≥ where only one of the two has such runs. A ratio below 1 means "
-        "fewer steps; over several maps it is the geometric mean.",
+        f"budget of {steps(numbers.budgets())} steps, so where many runs fail the ratio of two arms is "
+        "closer to 1 than the truth: it is marked ≤ or ≥ where only one of the two has such runs. A ratio "
+        "below 1 means fewer steps; over several maps it is the geometric mean.",
         f"Final: average of the last {K} tests. Average: area under the learning curve over the budget. Both "
         "are interquartile means over runs.",
         "Intervals are 95 % percentile intervals of 10,000 bootstrap resamples of seeds within each arm and "
