@@ -275,7 +275,8 @@ class Reconstruction(Trainer):
             is_last = of_view is None
             gradients = torch.autograd.grad(rec, wanted, retain_graph=not is_last, allow_unused=True)
             for parameter, gradient in zip(own, gradients, strict=False):
-                parameter.grad = gradient
+                # Adam, fused, takes any gradient to be laid out as its parameter is, whatever its strides.
+                parameter.grad = None if gradient is None else gradient.contiguous()
             own_norm = nn.utils.clip_grad_norm_(own, self.max_norm)
             update.check("norm of the reconstruction loss's gradient", own_norm)
             if not shares_encoder:
