@@ -59,7 +59,8 @@ def load(run: str | Path, *, host: str | None = None) -> Team:
 
     Args:
         run: an attempt of a campaign (``runs/ARM/MAP/seed_N/attempt_K``), the folder given to ``train`` or to
-            ``limask run --results``, or sacred's own folder of a run.
+            ``limask run --results``, sacred's own folder of a run, what ``limask export`` wrote, or the name
+            of agents that limask brings, as ``qmix_lim/3m``.
         host: ``pymarlzooplus`` or a checkout that it is to act in, or None for the one that it was trained
             in. A process can hold one checkout.
 

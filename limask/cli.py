@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_inspect(commands)
     _add_watch(commands)
+    _add_export(commands)
     _add_report(commands)
     return parser
 
@@ -93,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
 #: What is found in it by ``limask.experiments.evaluation.runs.read_run``.
 _TRAINED = (
     "folder of a run with a checkpoint, of any host: an attempt of a campaign, the --results of `limask "
-    "run`, or sacred's folder of a run, as results/sacred/qmix_lim/3m/1 of a checkout"
+    "run`, or sacred's folder of a run, as results/sacred/qmix_lim/3m/1 of a checkout; or the name of agents "
+    "that limask brings, as qmix_lim/3m"
 )
 
 
@@ -163,6 +165,15 @@ def _add_watch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     watch.add_argument("--format", choices=("gif", "mp4"), default="gif", help=text)
     _add_host_and_output(watch, "watch/RUNS_PERTURBATION")
     watch.set_defaults(command=dispatch.do_watch)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "write trained agents into a small folder, to be handed on"
+    export = commands.add_parser("export", help=text, description=text, allow_abbrev=False)
+    export.add_argument("run", type=Path, metavar="RUN", help=_TRAINED)
+    text = "a new folder, which evaluate, watch and inspect take as they take the run"
+    export.add_argument("--output", type=Path, required=True, help=text)
+    export.set_defaults(command=dispatch.do_export)
 
 
 def _add_host_and_output(command: argparse.ArgumentParser, output: str) -> None:

@@ -145,6 +145,12 @@ def do_inspect(options: argparse.Namespace) -> None:
     inspect(options.run, seed=options.seed, output=options.output, host=options.host, force=options.force)
 
 
+def do_export(options: argparse.Namespace) -> None:
+    from limask.experiments.evaluation.export import export
+
+    export(options.run, options.output)
+
+
 def do_watch(options: argparse.Namespace) -> None:
     from limask.experiments.evaluation.watch import watch
 

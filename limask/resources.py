@@ -14,6 +14,15 @@ def config_dir() -> Path:
     return _data_dir(packaged="configs", source="config")
 
 
+def models_dir() -> Path:
+    """Return the folder of trained agents that limask brings: ``NAME/config.json`` and ``NAME/models``.
+
+    Raises:
+        LimaskError: the package was installed without its data.
+    """
+    return config_dir() / "models"
+
+
 def src_patch_dir() -> Path:
     """Return the folder that mirrors what limask puts under a host's ``src``.
 

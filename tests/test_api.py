@@ -206,3 +206,9 @@ def test_a_users_script_is_typed(tmp_path: Path) -> None:
     assert last == "Found 2 errors in 1 file (checked 2 source files)"
     assert 'wrong.py:8: error: "Team" has no attribute "rest"' in errors[0]
     assert 'expression has type "float", variable has type "str"' in errors[1]
+
+
+def test_agents_that_limask_brings_win() -> None:
+    team = limask.load("qmix_lim/3m")
+    assert team.run.steps == 150_024
+    assert team.evaluate(episodes=32).win_rate.value > 0.5

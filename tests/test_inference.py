@@ -113,6 +113,22 @@ def test_reconstruction_error_falls(host: Host, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_the_optimiser_steps_by_the_gradients_themselves(host: Host, mode: str) -> None:
+    """torch's fused Adam reads gradients by their storage: those that are laid out as transposed gradients
+    are would move the wrong weights. Adam's first step is lr · g / (|g| + ε)."""
+    learner = make_learner(host, **merged(MODES[mode], {"minibatches": 1}))
+    own = learner.reconstruction.own
+    before = [parameter.detach().clone() for parameter in own]
+    learner.train(make_batch(host, learner), 0, 0)
+    lr = learner.config.autoencoder.lr
+    assert sum(parameter.grad.ne(0).any() for parameter in own if parameter.grad is not None) > 3
+    for parameter, old in zip(own, before, strict=True):
+        gradient = torch.zeros_like(old) if parameter.grad is None else parameter.grad
+        expected = old - lr * gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_td_gradients_are_bit_equal_with_and_without_the_reconstruction(host: Host, mode: str) -> None:
     """As λ_rec goes to 0; from a belief nothing ever reaches what Q-learning trains."""
     small = {} if mode not in BESIDE else {"autoencoder": {"weight": 1e-9}}

@@ -14,9 +14,11 @@ from typing import Any
 
 import checkout_parts
 import pytest
+import torch
 
 from limask.cli import main
 from limask.errors import LimaskError
+from limask.experiments.evaluation.export import export
 from limask.experiments.evaluation.runs import TrainedRun, common_host, named, read_run
 from limask.requirements import EXTRAS, require
 
@@ -247,3 +249,69 @@ def test_runs_of_checkouts_are_evaluated_inspected_and_watched_in_them(source: P
     assert "battle of seed 10000" in run("-m", "limask", "watch", "qmix", "qmix_lim")
     assert (tmp_path / "watch/qmix_3m_seed_1+qmix_lim_3m_seed_1_as_trained/battle_10000.gif").is_file()
     assert run("-c", _LOAD).split() == ["8", "(1,", "3)", "ally", "enemy"]
+
+
+# -- handed on -------------------------------------------------------------------------------------------
+
+
+def with_weights(sacred: Path) -> Path:
+    """A run whose last checkpoint holds weights, and an optimiser that has made a step."""
+    leave(
+        sacred, local_results_path="/home/me/results", lim={"start_from": "/home/me/models/1", "trunk": "fc"}
+    )
+    models = save(sacred / "models", 16, 1017) / "1017"
+    layer = torch.nn.Linear(2, 3)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=0.25)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    torch.save(layer.state_dict(), models / "agent.th")
+    torch.save(optimiser.state_dict(), models / "opt.th")
+    torch.save(
+        {"decoder": layer.state_dict(), "optimiser": optimiser.state_dict()}, models / "autoencoder.th"
+    )
+    (models / "team.json").write_text("{}")
+    return sacred
+
+
+def test_agents_are_handed_on_without_optimisers_and_places(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, output = with_weights(tmp_path / "run"), tmp_path / "given/away"
+    assert main(["export", str(run), "--output", str(output)]) == 0
+    assert "qmix_lim/3m/seed_7 after 1,017 steps" in capsys.readouterr().out
+    found = read_run(output)
+    assert (found.name, found.steps, found.host) == ("qmix_lim/3m/seed_7", 1017, "pymarlzooplus")
+    assert found.config["lim"]["start_from"] == ""
+    assert "/home/me" not in (output / "config.json").read_text()
+    assert {path.name for path in (output / "models").iterdir()} == {"1017"}
+    agent, opt, autoencoder = (
+        [torch.load(folder / "models/1017" / name, weights_only=True) for folder in (run, output)]
+        for name in ("agent.th", "opt.th", "autoencoder.th")
+    )
+    assert all(torch.equal(agent[0][name], agent[1][name]) for name in ("weight", "bias"))
+    assert torch.equal(autoencoder[1]["decoder"]["weight"], agent[0]["weight"])
+    for state in (opt[1], autoencoder[1]["optimiser"]):
+        assert state["state"] == {}
+        assert state["param_groups"][0]["lr"] == 0.25
+    assert (output / "models/1017/team.json").read_text() == "{}"
+
+
+def test_what_cannot_be_handed_on_leaves_nothing(tmp_path: Path) -> None:
+    run, output = with_weights(tmp_path / "run"), tmp_path / "away"
+    output.mkdir()
+    (output / "mine").touch()
+    with pytest.raises(LimaskError, match="holds something already: expected a new folder"):
+        export(run, output)
+    (run / "models/1017/opt.th").write_bytes(b"cut off")
+    with pytest.raises(LimaskError, match=r"opt\.th is damaged"):
+        export(run, tmp_path / "other")
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "away"}
+
+
+def test_agents_that_limask_brings_go_by_their_names(tmp_path: Path) -> None:
+    run = read_run(Path("qmix_lim/3m"))
+    assert (run.arm, run.task, run.host) == ("qmix_lim", "3m", "pymarlzooplus")
+    with pytest.raises(LimaskError, match=r"qmix_lim/3n is no folder, .* did you mean 'qmix_lim/3m'\?"):
+        read_run(Path("qmix_lim/3n"))
+    with pytest.raises(LimaskError, match="holds no run"):
+        read_run(tmp_path)

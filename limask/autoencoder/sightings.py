@@ -121,7 +121,7 @@ class Sightings(nn.Module):
         """Those of each kind that are wanted (S, K) bool, of observations (S, O) in the order of ``Packing``,
         which show tokens of all kinds as ``is_visible`` (S, K) says; ``counts`` rows at each time step."""
         parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._of_kinds(is_visible)
-        last, fresh = _last_seen(torch.cat(list(is_seen.values()), dim=1), counts)
+        last, fresh = _last_seen(torch.cat(list(is_seen.values()), dim=1), counts, obs.dtype)
         found, first = {}, 0
         for group in self.groups:
             rows, slots = is_wanted[group.kind].nonzero(as_tuple=True)
@@ -162,11 +162,13 @@ class Sightings(nn.Module):
         return {g.kind: part for g, part in zip(self.layout.groups, parts, strict=True) if g.is_hideable}
 
 
-def _last_seen(is_seen: torch.Tensor, counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def _last_seen(
+    is_seen: torch.Tensor, counts: list[int], dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens seen (S, K) bool → the row of each one's last sighting (S, K), any row where there is none, and
-    its freshness (S, K), 0 there."""
+    its freshness (S, K), 0 there, of type ``dtype``."""
     rows = torch.arange(len(is_seen), device=is_seen.device).unsqueeze(1)
-    last, fresh = rows.repeat(1, is_seen.shape[1]), is_seen.float()
+    last, fresh = rows.repeat(1, is_seen.shape[1]), is_seen.to(dtype)
     start = counts[0]
     for before, count in zip(counts, counts[1:], strict=False):
         now, was = slice(start, start + count), slice(start - before, start - before + count)

@@ -57,7 +57,7 @@ class Checkpoints:
     def save_models(self, path: str) -> None:
         """All files of the checkpoint, or none."""
         team = Team.of(self.agent.spec.n_agents, self.agent.layout)
-        with _whole(path) as folder:
+        with whole(path) as folder:
             super().save_models(folder)  # type: ignore[misc]
             Path(folder, TEAM).write_text(json.dumps(team._asdict()), encoding="utf-8")
             if self.reconstruction is not None:
@@ -168,12 +168,16 @@ def blamed(batch: EpisodeBatch, args: Args) -> Iterator[None]:
 
 
 @contextmanager
-def _whole(path: str) -> Iterator[str]:
-    """A folder to be filled, which then is ``path``: of a run that is killed there, nothing half-written."""
+def whole(path: str) -> Iterator[str]:
+    """A folder to be filled, which then is ``path``: nothing half-written if that is killed, or fails."""
     part = f"{path}.part"
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
     os.makedirs(part)
-    yield part
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     if os.path.isdir(path) and not os.listdir(path):
         os.rmdir(path)  # the host makes it first
     if os.path.isdir(path):
@@ -183,7 +187,7 @@ def _whole(path: str) -> Iterator[str]:
         os.rename(part, path)
 
 
-def _load(path: str | os.PathLike[str], device: torch.device | str) -> Any:
+def load(path: str | os.PathLike[str], device: torch.device | str) -> Any:
     """What torch saved there.
 
     Raises:
@@ -202,7 +206,7 @@ def read_weights(path: str | os.PathLike[str], device: torch.device | str) -> di
     Raises:
         LimaskError: the file is damaged, or a weight is not finite.
     """
-    weights = _load(path, device)
+    weights = load(path, device)
     is_table = isinstance(weights, dict) and all(isinstance(part, torch.Tensor) for part in weights.values())
     if not is_table:
         raise LimaskError(
@@ -226,7 +230,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
     file = os.path.join(path, "autoencoder.th")
     state: State = {}
     if os.path.exists(file):
-        state = _load(file, device)
+        state = load(file, device)
         _check_options(path, _WRITTEN | state, config)
     elif autoencoder.REGISTRY[config.autoencoder.name] is not None:
         raise LimaskError(
@@ -236,7 +240,7 @@ def _read(path: str, agent: LimAgent) -> dict[str, Any]:
         )
     _check_agent(path, read_weights(os.path.join(path, "agent.th"), device), agent)
     if os.path.exists(optimiser := os.path.join(path, "opt.th")):
-        _load(optimiser, "cpu")  # the host reads it when all else has been loaded
+        load(optimiser, "cpu")  # the host reads it when all else has been loaded
     return state
 
 

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from limask import resources
 from limask.config import restored
-from limask.errors import LimaskError
+from limask.errors import LimaskError, nearest
 from limask.experiments.campaign.folder import CampaignFolder, is_campaign
 from limask.experiments.display import say
 from limask.experiments.storage.sacred_files import host_of_run, sacred_runs, task_of
@@ -71,7 +72,8 @@ def read_run(folder: Path) -> TrainedRun:
 
     Args:
         folder: an attempt of a campaign (``runs/ARM/MAP/seed_N/attempt_K``), the folder given to
-            ``limask run --results``, a checkout that holds a single run, or sacred's own folder of a run.
+            ``limask run --results``, a checkout that holds a single run, sacred's own folder of a run, what
+            ``limask export`` wrote, or the name of agents that limask brings, as ``qmix_lim/3m``.
 
     Raises:
         LimaskError: it is none of these, holds several runs, has no checkpoint, or learned no action values.
@@ -171,6 +173,8 @@ def check_seed(seed: int) -> None:
 def _sacred_folder(folder: Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
+    if not folder.exists():
+        return _brought(folder)
     runs = sacred_runs(folder / "results" if (folder / "results").is_dir() else folder)
     if not runs:
         raise LimaskError(
@@ -180,6 +184,18 @@ def _sacred_folder(folder: Path) -> Path:
     if len(runs) > 1:
         raise LimaskError(f"{folder} holds {len(runs)} runs: name one of them, as in {runs[0]}")
     return runs[0]
+
+
+def _brought(name: Path) -> Path:
+    """The folder of the agents of that name that limask brings."""
+    models = resources.models_dir()
+    if (models / name / "config.json").is_file():
+        return models / name
+    known = sorted(file.parent.relative_to(models).as_posix() for file in models.rglob("config.json"))
+    raise LimaskError(
+        f"{name} is no folder, and limask brings no agents of that name{nearest(name.as_posix(), known)} "
+        f"(it brings {', '.join(known)})"
+    )
 
 
 def _last_checkpoint(folder: Path, sacred: Path, config: State) -> Path:
