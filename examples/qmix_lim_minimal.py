@@ -1,7 +1,8 @@
-"""qmix_lim in one file: QMIX whose agents act on what they infer of the units that they do not see.
+"""qmix_lim_robust in one file: QMIX whose agents act on what they infer of the units that they do not see.
 
-The whole method of ``config/algs/qmix_lim.yaml`` on SMAX, to be read, or written anew from. The package
-computes the same numbers in less time (``tests/test_minimal.py`` compares them); ``docs/method.md`` says why.
+The whole method of ``config/algs/qmix_lim_robust.yaml`` on SMAX, to be read, or written anew from. The
+package computes the same numbers in less time (``tests/test_minimal.py`` compares them); ``docs/method.md``
+says why.
 
 Axes: B episodes, T time steps (the last shows what the last action led to), N agents, M enemies, U = N + M
 units, K = N − 1 + M tokens of an observation (allies, then enemies), D features of a token, O of an
@@ -11,6 +12,7 @@ from the belief's view while it learns; ``is_filled``, True = the step belongs t
 """
 
 import copy
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -20,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 States = list[Tensor | None]  # of agent and belief, (B, N, H) and (B, N, W); None before the first step
-#: Values of qmix_lim.yaml, which explains them; what its block lim: has is called there as the comments say.
+#: Values of qmix_lim_robust.yaml, which explains them; the comments have the names in its block lim:.
 DEFAULTS = SimpleNamespace(
     hidden_dim=64, mixing_embed_dim=32, hypernet_embed=64, lr=0.0005, grad_norm_clip=10, gamma=0.99, tau=0.02,
     decoder_dim=32, decoder_lr=0.002, lambda_rec=0.1, rec_share=0.125,  # autoencoder.: width lr weight share
     rec_warmup=20000, td_lambda=0.6, mask_ratio=0.5, keep_at_least=1,  # autoencoder.warmup; targets., masker.
-    epsilon_start=1.0, epsilon_finish=0.05, epsilon_anneal_time=50000,
+    epsilon_start=1.0, epsilon_finish=0.05, epsilon_anneal_time=50000, burst=[0, 0.8],  # faults.
 )  # fmt: skip
 
 
@@ -104,20 +106,77 @@ def two_layers(n_in: int, width: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(n_in, width), nn.ReLU(), nn.Linear(width, n_out))
 
 
-class Belief(nn.Module):
-    """The autoencoder: all tokens, seen or not, from an agent's history. It shares nothing with the agent."""
+class Trunk(nn.Module):
+    """Entities embedded with weights shared by kind, and summed by kind, beside an agent's own features."""
 
     def __init__(self, layout: Layout, width: int) -> None:
         super().__init__()
-        self.layout = layout
-        self.encode, self.gru = nn.Linear(sum(layout.sizes), width), nn.GRUCell(width, width)
-        self.decode = two_layers(width, width, layout.sizes[0])
+        self.layout, kinds = layout, layout.counts
+        self.own = nn.Linear(layout.own_width + layout.n_plain + layout.n_agents, width)
+        self.E = nn.ModuleList(nn.Linear(layout.width + 2, width // 2, bias=False) for _ in kinds)
+        self.pool = nn.ModuleList(nn.Linear(width // 2, width, bias=False) for _ in kinds)
+
+    def forward(
+        self, inputs: Tensor, more: Iterable[Tensor | float] = (0.0, 0.0)
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Inputs (B, T, N, I) → what a GRU takes (B, T, N, width), and embeddings by kind (B, T, N, ·, F):
+        e_k = relu(E [token_k | is visible | was aimed at]), 0 of what is out of sight, and ``more`` added."""
+        counts, n_plain = self.layout.counts, self.layout.n_plain
+        _, own, last_action, agent_id = inputs.split(self.layout.sizes, dim=-1)
+        is_aimed = F.pad(last_action[..., n_plain:], (counts[0], 0))  # (B, T, N, K)
+        tokens = self.layout.tokens(inputs)  # (B, T, N, K, D)
+        is_visible = tokens.any(dim=-1)  # (B, T, N, K)
+        shown = torch.cat([tokens, torch.stack([is_visible, is_visible * is_aimed], dim=-1)], dim=-1)
+        kinds = zip(self.E, shown.split(counts, dim=3), more, strict=True)
+        entities = [torch.relu(E(x)) + added for E, x, added in kinds]
+        features = self.own(torch.cat([own, last_action[..., :n_plain], agent_id], dim=-1))
+        pooled = (pool(e.sum(dim=3)) for pool, e in zip(self.pool, entities, strict=True))
+        return torch.relu(features + sum(pooled)), entities
+
+
+class Belief(nn.Module):
+    """The autoencoder: all tokens, seen or not, each from its own last sighting and from what the agent has
+    seen of all. It shares nothing with the agent; W = its width, G = D + own features + 1 of a sighting."""
+
+    def __init__(self, layout: Layout, width: int) -> None:
+        super().__init__()
+        self.layout, kinds, n_own = layout, layout.counts, layout.own_width
+        self.trunk, self.gru, self.width = Trunk(layout, width), nn.GRUCell(width, width), width
+        self.from_agent = nn.Linear(width + n_own, width)
+        self.from_sighting = nn.ModuleList(
+            nn.Linear(layout.width + n_own + 1, width, bias=False) for _ in kinds
+        )
+        self.slots = nn.ParameterList(torch.zeros(count, width) for count in kinds)
+        self.to_features = nn.ModuleList(nn.Linear(width, layout.width) for _ in kinds)
         self.sums: Tensor = nn.Buffer(torch.zeros(3, 2, layout.width).double())  # by kind, of 1, x and x²
 
+    def sightings(self, inputs: Tensor, last: Tensor) -> Tensor:
+        """Inputs (B, T, N, I), sightings (B, N, K, G) before them → after each of them (B, T, N, K, G): the
+        features that a token last showed, the agent's own then, and how fresh that is; 0 if never seen."""
+        tokens, own = self.layout.tokens(inputs), inputs.split(self.layout.sizes, dim=-1)[1]
+        now = torch.cat([tokens, own.unsqueeze(3).expand(*tokens.shape[:4], -1)], dim=-1)
+        now, is_visible = F.pad(now, (0, 1), value=1.0), tokens.any(dim=-1, keepdim=True)
+        fading, found = torch.tensor([1.0] * (now.shape[-1] - 1) + [0.9], dtype=now.dtype), []
+        for t in range(inputs.shape[1]):
+            last = torch.where(is_visible[:, t], now[:, t], last * fading)
+            found.append(last)
+        return torch.stack(found, dim=1)
+
     def forward(self, inputs: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Inputs (B, T, N, I), states (B, N, W) → decoded tokens (B, T, N, K, D), states (B, T, N, W)."""
-        states = unroll(self.gru, torch.relu(self.encode(inputs)), start)
-        return self.decode(states).unflatten(-1, (-1, self.layout.width)), states
+        """Inputs (B, T, N, I), states (B, N, W + K G) → decoded tokens (B, T, N, K, D), states (B, T, N, ·),
+        which are the GRU's and all sightings."""
+        context, last = None, inputs.new_zeros(1)
+        if start is not None:
+            context, last = start.tensor_split([self.width], dim=-1)
+            last = last.unflatten(-1, (sum(self.layout.counts), -1))  # (B, N, K, G)
+        context = unroll(self.gru, self.trunk(inputs)[0], context)  # (B, T, N, W)
+        last = self.sightings(inputs, last)
+        agents = self.from_agent(torch.cat([context, inputs.split(self.layout.sizes, dim=-1)[1]], dim=-1))
+        kinds = zip(
+            self.from_sighting, self.slots, self.to_features, last.split(self.layout.counts, 3), strict=True
+        )
+        decoded = [decode(torch.relu(S(s) + agents.unsqueeze(3) + slots)) for S, slots, decode, s in kinds]
+        return torch.cat(decoded, dim=3), torch.cat([context, last.flatten(3)], dim=-1)
 
     def loss(self, inputs: Tensor, is_hidden: Tensor, state: Tensor, is_filled: Tensor) -> Tensor:
         """Mean squared error of all that is known, visible or not, decoded from inputs (B, T, N, I) without
@@ -152,33 +211,22 @@ class Agent(nn.Module):
 
     def __init__(self, layout: Layout, hidden_dim: int) -> None:
         super().__init__()
-        self.layout, width, kinds = layout, hidden_dim // 2, layout.counts
-        self.own = nn.Linear(layout.own_width + layout.n_plain + layout.n_agents, hidden_dim)
-        self.E = nn.ModuleList(nn.Linear(layout.width + 2, width, bias=False) for _ in kinds)
-        self.V = nn.ModuleList(nn.Linear(layout.width, width, bias=False) for _ in kinds)
-        self.pool = nn.ModuleList(nn.Linear(width, hidden_dim, bias=False) for _ in kinds)
+        self.layout, width = layout, hidden_dim // 2
+        self.trunk, self.gru = Trunk(layout, hidden_dim), nn.GRUCell(hidden_dim, hidden_dim)
+        self.V = nn.ModuleList(nn.Linear(layout.width, width, bias=False) for _ in layout.counts)
         for weight in self.V.parameters():  # begins as if nothing were inferred
             nn.init.zeros_(weight)
-        self.gru = nn.GRUCell(hidden_dim, hidden_dim)
         self.head = nn.Linear(hidden_dim, layout.n_plain + width + 1)
 
     def forward(self, inputs: Tensor, inferred: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Inputs (B, T, N, I), inferences u (B, T, N, K, D), states (B, N, H) → Q-values (B, T, N, A), states
-        h (B, T, N, H). Visible tokens are embedded as e_k = relu(E [token_k | is visible | was aimed at]),
-        others as e_k = V u_k; attacking enemy k is worth a(h) · e_k + b(h)."""
-        counts, n_plain = self.layout.counts, self.layout.n_plain
-        _, own, last_action, agent_id = inputs.split(self.layout.sizes, dim=-1)
-        is_aimed = F.pad(last_action[..., n_plain:], (counts[0], 0))  # (B, T, N, K)
-        tokens = self.layout.tokens(inputs)  # (B, T, N, K, D)
-        is_visible = tokens.any(dim=-1)  # (B, T, N, K)
-        shown = torch.cat([tokens, torch.stack([is_visible, is_visible * is_aimed], dim=-1)], dim=-1)
-        kinds = zip(self.E, self.V, shown.split(counts, dim=3), inferred.split(counts, dim=3), strict=True)
-        entities = [torch.relu(E(x)) + V(u) for E, V, x, u in kinds]  # e, by kind: (B, T, N, ·, F)
-        features = self.own(torch.cat([own, last_action[..., :n_plain], agent_id], dim=-1))  # (B, T, N, H)
-        features = features + sum(pool(e.sum(dim=3)) for pool, e in zip(self.pool, entities, strict=True))
-        states = unroll(self.gru, torch.relu(features), start)
-        q_plain, a, b = self.head(states).split([n_plain, entities[1].shape[-1], 1], dim=-1)
-        q_attack = (entities[1] @ a.unsqueeze(-1)).squeeze(-1) + b  # (B, T, N, M)
+        h (B, T, N, H). Tokens out of sight are embedded as e_k = V u_k; attacking enemy k is worth
+        a(h) · e_k + b(h)."""
+        of_kinds = zip(self.V, inferred.split(self.layout.counts, dim=3), strict=True)
+        features, (_, enemies) = self.trunk(inputs, [V(u) for V, u in of_kinds])
+        states = unroll(self.gru, features, start)
+        q_plain, a, b = self.head(states).split([self.layout.n_plain, enemies.shape[-1], 1], dim=-1)
+        q_attack = (enemies @ a.unsqueeze(-1)).squeeze(-1) + b  # (B, T, N, M)
         return torch.cat([q_plain, q_attack], dim=-1), states
 
 
@@ -267,6 +315,17 @@ class QmixLim:
         return td_loss.item(), rec_loss.item()
 
 
+def bursts(tokens: Tensor, options: SimpleNamespace) -> Tensor:
+    """Tokens (B, T, N, K, D), and zeros for those that an agent loses sight of, for 5 steps at a time: with a
+    chance of p / 5 a step, p from the range ``burst`` that each episode draws."""
+    low, high = options.burst
+    p = low + (high - low) * torch.rand(len(tokens), 1, 1, 1)
+    n_episodes, n_steps, *of_agents = tokens.shape[:4]
+    drawn = torch.rand(n_episodes, n_steps + 4, *of_agents).unfold(1, 5, 1)  # (B, T, N, K, last 5 steps)
+    is_lost = drawn.amin(dim=-1) < p / 5
+    return tokens.masked_fill(is_lost.unsqueeze(-1), 0.0)
+
+
 def play(learner: QmixLim, n_episodes: int, n_steps: int, t_env: int) -> Batch:
     """Made-up battles in SMAX's form: marines drift over the map, nobody dies, and a step pays the share of
     agents that attack an enemy in sight. To learn that says nothing of how well the method plays SMAX."""
@@ -277,7 +336,8 @@ def play(learner: QmixLim, n_episodes: int, n_steps: int, t_env: int) -> Batch:
     units = torch.cat([torch.ones_like(place[..., :1]), place, rest], dim=-1)  # (B, T, U, own_width)
     tokens, _ = truth(torch.zeros(n_episodes, n_steps, 1, 1, 1), units.flatten(2), layout)
     tokens = tokens * (tokens[..., 1:3].norm(dim=-1, keepdim=True) < 1)  # those within sight
-    obs = torch.cat([tokens.flatten(3), units[:, :, : layout.n_agents]], dim=-1)  # (B, T, N, O)
+    left = bursts(tokens, learner.options).flatten(3)  # what agents act on, and learn from
+    obs = torch.cat([left, units[:, :, : layout.n_agents]], dim=-1)  # (B, T, N, O)
     is_available = torch.ones(*obs.shape[:3], layout.sizes[2], dtype=torch.bool)  # (B, T, N, A)
     actions, states = torch.zeros(obs.shape[:3], dtype=torch.long), States([None, None])
     for t in range(n_steps):

@@ -66,6 +66,7 @@ ALGORITHMS = [
     Case("qmix_fc", "qmix_fc"),
     Case("qmix_entity", "qmix_entity"),
     Case("qmix_lim", "qmix_lim", LET_IN),
+    Case("qmix_lim_robust", "qmix_lim_robust", LET_IN),
     Case("qmix_fc_lim", "qmix_fc_lim"),
     Case("qmix_entity_lim", "qmix_entity_lim"),
     Case("qmix_ma2e", "qmix_ma2e", PRETRAINED),

@@ -56,7 +56,9 @@ def host() -> Host:
 @pytest.fixture(scope="module")
 def runs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
-    return {name: save_run(host, root / name, name) for name in ("qmix_lim", "qmix_entity_lim", "qmix")}
+    belief = save_run(host, root / "belief", "qmix_lim", lim={"autoencoder": {"name": "belief"}})
+    named = {name: save_run(host, root / name, name) for name in ("qmix_lim", "qmix_entity_lim", "qmix")}
+    return {**named, "belief": belief}
 
 
 def played(host: Host, run: Path) -> tuple[Any, episode.Mind]:
@@ -131,7 +133,7 @@ def test_mistakes(runs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(LimaskError, match="did you mean 'dropout'"):
         team.evaluate(perturb="dropot", severity=0.1)
     with pytest.raises(LimaskError, match="cannot change to 8m"):
-        team.evaluate("8m", episodes=1)
+        limask.load(runs["belief"]).evaluate("8m", episodes=1)
     with pytest.raises(AttributeError, match="has no attribute 'lod'"):
         _ = limask.lod  # type: ignore[attr-defined]
 

@@ -180,6 +180,10 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
     [
         ("belief", 15),
         ("choices", 18),
+        ("claim", 180),
+        ("claim_budgets", 6),
+        ("claim_published", 18),
+        ("claim_sensors", 75),
         ("choosing_2s3z", 65),
         ("choosing_3m", 65),
         ("demo", 3),

@@ -761,6 +761,16 @@ def test_published_methods_differ_in_what_they_are_published_with() -> None:
     assert arms["qmix_li_ma2e"]["lim"]["masker"]["name"] == "td_threshold"
 
 
+def test_the_robust_config_is_qmix_lim_with_lost_sightings_and_a_belief_from_the_last_of_them() -> None:
+    robust, reference = (
+        yaml.safe_load((ALGS / f"{name}.yaml").read_text()) for name in ("qmix_lim_robust", "qmix_lim")
+    )
+    own = {"autoencoder.name": "entity_belief", "faults.collect": True, "faults.burst": [0, 0.8]}
+    assert {name: flat(robust["lim"])[name] for name in own} == own
+    assert differing(robust["lim"], reference["lim"]) == set(own)
+    assert robust | {"lim": None, "name": None} == reference | {"lim": None, "name": None}
+
+
 def test_vdn_and_iql_differ_from_qmix_in_the_mixer_alone() -> None:
     """Otherwise a difference between their curves says nothing about the mixer."""
     reference = yaml.safe_load((ALGS / "qmix_lim.yaml").read_text())

@@ -48,14 +48,14 @@ def runs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     return {name: save_run(host, root / name, name) for name in ("qmix_lim", "qmix")}
 
 
-def save_run(host: Host, folder: Path, algorithm: str) -> Path:
+def save_run(host: Host, folder: Path, algorithm: str, **options: Any) -> Path:
     """What the host leaves of a run; its agents pick up food whenever they can, and their weights are random
     otherwise."""
     env_args = {"key": KEY, "time_limit": N_STEPS, "seed": 1}
     task = SimpleNamespace(**vars(hosted.arguments(host, algorithm, hosted.smax_shape("3m"))))
     task.env, task.env_args = "gymma", env_args
     shape = hosted.shape_of(host, task)
-    args = hosted.arguments(host, algorithm, shape, t_max=1000)
+    args = hosted.arguments(host, algorithm, shape, t_max=1000, **options)
     torch.manual_seed(1)
     _, mac, learner = hosted.arm(host, args, shape)
     with torch.no_grad():
@@ -155,7 +155,8 @@ def test_entity_agents_change_to_another_field(
         tmp_path / "out", str(save_run(host, tmp_path / "entity", "qmix_entity")), "--map", OTHER
     )
     assert (row["environment"], row["map"]) == (KEY, OTHER)
-    assert main(["evaluate", str(runs["qmix_lim"]), "--map", OTHER, "--output", str(tmp_path / "no")]) == 2
+    belief = save_run(host, tmp_path / "belief", "qmix_lim", lim={"autoencoder": {"name": "belief"}})
+    assert main(["evaluate", str(belief), "--map", OTHER, "--output", str(tmp_path / "no")]) == 2
     assert "train with lim.autoencoder.name=entity_belief" in capsys.readouterr().err
 
 

@@ -456,7 +456,9 @@ def test_a_run_of_another_version_is_told_so(host: Host, tmp_path: Path, algorit
         run_evaluate([run], tmp_path / "out")
 
 
-@pytest.mark.parametrize("lim", [{}, {"autoencoder": {"name": "entity", "use_inference": True}}])
+@pytest.mark.parametrize(
+    "lim", [{"autoencoder": {"name": "belief"}}, {"autoencoder": {"name": "entity", "use_inference": True}}]
+)
 def test_inferences_cannot_change_the_map(host: Host, tmp_path: Path, lim: dict[str, Any]) -> None:
     run = save_run(host, tmp_path / "run", "qmix_lim", lim=lim)
     with pytest.raises(LimaskError, match=r"infer of the units of their own map, .* cannot change to 8m"):
@@ -476,7 +478,7 @@ def test_folders_that_hold_no_trained_run(host: Host, tmp_path: Path) -> None:
         with pytest.raises(LimaskError, match=words):
             read_run(folder)
 
-    fails(tmp_path / "nowhere", "nowhere holds no run")
+    fails(tmp_path / "nowhere", "nowhere is no folder")
     run = save_run(host, tmp_path / "results/sacred/qmix_entity/3m/1", "qmix_entity")
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"agent_output_type": "pi_logits"}))
@@ -516,3 +518,12 @@ def test_the_last_checkpoint_counts_by_its_number(host: Host, tmp_path: Path) ->
         save_run(host, tmp_path / "run", "qmix_entity", steps=steps)
     (tmp_path / "run/models/30000").mkdir()  # made, and not written yet
     assert read_run(tmp_path / "run").steps == 20_000
+
+
+def test_auto_is_the_autoencoder_that_it_was_when_the_run_was_trained(host: Host, tmp_path: Path) -> None:
+    run = save_run(host, tmp_path / "run", "qmix_lim", lim={"autoencoder": {"name": "belief"}})
+    config = json.loads((run / "config.json").read_text())
+    config["lim"]["autoencoder"]["name"] = "auto"
+    (run / "config.json").write_text(json.dumps(config))
+    frozen = trained.freeze(host, read_run(run), None, env_args={"seed": SEED})
+    assert type(frozen.mac.agent.autoencoder).__name__ == "BeliefAutoencoder"

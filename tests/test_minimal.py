@@ -19,12 +19,14 @@ from example_parts import EXAMPLES, load_example
 from torch import Tensor
 
 from limask import masking, resources
+from limask.autoencoder.sightings import FADING
 from limask.config import RENAMED, LimConfig, MaskerOptions, migrated
 from limask.config.nested import flat
 from limask.hosts.base import Host
 from limask.layouts import tokens
 
 FILE = EXAMPLES / "qmix_lim_minimal.py"
+KINDS = ("ally", "enemy")
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 WARMUP = 100
 #: Given to both; γ and λ are exact in binary, as the package keeps the flag of an episode's end in 32 bits.
@@ -40,12 +42,12 @@ def host() -> Host:
 
 
 def make_learner(host: Host, clip: float = 10.0) -> Any:
-    """The package's learner of ``qmix_lim`` in 64 bits, with inferences that enter its agents."""
+    """The package's learner of ``qmix_lim_robust`` in 64 bits, with inferences that enter its agents."""
     torch.manual_seed(0)
     lim = migrated({key: value for key, value in OPTIONS.items() if key != "gamma"})
     where = {"env_args": {"map_name": "3m", "sight_range": 0.5}, "n_actions": ACTIONS, "state_shape": STATE}
     args = host_parts.make_args(
-        host, "qmix_lim", env="smax", lim=lim, gamma=OPTIONS["gamma"], grad_norm_clip=clip, **where
+        host, "qmix_lim_robust", env="smax", lim=lim, gamma=OPTIONS["gamma"], grad_norm_clip=clip, **where
     )
     learner = host_parts.make_learner(host, args, OBS)
     for module in (learner.agent, learner.target_mac.agent, learner.mixer, learner.target_mixer):
@@ -54,6 +56,8 @@ def make_learner(host: Host, clip: float = 10.0) -> Any:
             with torch.no_grad():  # other values than the online networks'
                 for parameter in module.parameters():
                     parameter.mul_(0.8)
+    fading = learner.agent.autoencoder.sightings.fading  # was 0.9 in 32 bits
+    fading[fading < 1] = FADING
     return learner
 
 
@@ -108,13 +112,9 @@ def as_tensors(batch: Any) -> Any:
 def of_q(agent: Any, mixer: Any, value: Callable[[Tensor], Any]) -> dict[str, Any]:
     """``value`` of the package's parameters that Q-learning trains, by their names in the example."""
     trunk, head = agent.fc1, agent.fc2.linear
-    n_own, width = len(trunk.own_columns), agent.spec.hidden_dim // 2
-    found = {"0.own.bias": value(trunk.mix.bias), "0.own.weight": value(trunk.mix.weight)[:, :n_own]}
-    for i, kind in enumerate(("ally", "enemy")):
-        columns = slice(n_own + i * width, n_own + (i + 1) * width)
-        found[f"0.E.{i}.weight"] = value(trunk.embed[kind].weight)
+    found = of_trunk(trunk, "0.trunk", value)
+    for i, kind in enumerate(KINDS):
         found[f"0.V.{i}.weight"] = value(trunk.embed_inferred[kind].weight)
-        found[f"0.pool.{i}.weight"] = value(trunk.mix.weight)[:, columns]
     modules = {"0.gru": agent.rnn, "0.head": head, "1.b1": mixer.hyper_b_1}
     modules |= {"1.w1": mixer.hyper_w_1, "1.w2": mixer.hyper_w_final, "1.b2": mixer.V}
     return found | by_name(modules, value)
@@ -122,9 +122,25 @@ def of_q(agent: Any, mixer: Any, value: Callable[[Tensor], Any]) -> dict[str, An
 
 def of_belief(belief: Any, value: Callable[[Tensor], Any]) -> dict[str, Any]:
     """The same of the belief's parameters."""
-    modules = {"encode": belief.fc1, "gru": belief.rnn}
-    modules |= {"decode.0": belief.decoder.from_hidden, "decode.2": belief.decoder.to_features}
-    return by_name(modules, value)
+    decoder, modules = belief.decoder, {"gru": belief.rnn, "from_agent": belief.decoder.from_agent}
+    found = of_trunk(belief.trunk, "trunk", value)
+    for i, kind in enumerate(KINDS):
+        found[f"slots.{i}"] = value(decoder.slots[kind])
+        modules[f"from_sighting.{i}"] = decoder.from_sighting[kind]
+        modules[f"to_features.{i}"] = decoder.to_features[kind]
+    return found | by_name(modules, value)
+
+
+def of_trunk(trunk: Any, name: str, value: Callable[[Tensor], Any]) -> dict[str, Any]:
+    """The same of a trunk's parameters."""
+    n_own, width = len(trunk.own_columns), trunk.mix.out_features // 2
+    found = {f"{name}.own.bias": value(trunk.mix.bias)}
+    found[f"{name}.own.weight"] = value(trunk.mix.weight)[:, :n_own]
+    for i, kind in enumerate(KINDS):
+        columns = slice(n_own + i * width, n_own + (i + 1) * width)
+        found[f"{name}.E.{i}.weight"] = value(trunk.embed[kind].weight)
+        found[f"{name}.pool.{i}.weight"] = value(trunk.mix.weight)[:, columns]
+    return found
 
 
 def by_name(modules: dict[str, Any], value: Callable[[Tensor], Any]) -> dict[str, Any]:
@@ -220,7 +236,7 @@ def test_what_is_inferred_matters_to_these_comparisons(host: Host) -> None:
     batch = as_tensors(make_batch(host, learner))
     plain, blind, other = (make_example(learner) for _ in range(3))
     torch.nn.init.zeros_(blind.agent.V[1].weight)
-    torch.nn.init.normal_(other.belief.decode[2].bias)
+    torch.nn.init.normal_(other.belief.to_features[1].bias)
     td_losses, rec_losses = zip(*(each.update(batch, WARMUP) for each in (plain, blind, other)), strict=True)
     assert len(set(td_losses)) == 3
     assert rec_losses[0] == rec_losses[1] != rec_losses[2]
@@ -282,11 +298,12 @@ def test_epsilon_falls_linearly_and_explores_available_actions_alone() -> None:
 
 
 def test_defaults_are_the_configs(host: Host) -> None:
-    config = yaml.safe_load((resources.config_dir() / "algs/qmix_lim.yaml").read_text())
+    config = yaml.safe_load((resources.config_dir() / "algs/qmix_lim_robust.yaml").read_text())
     lim = flat(config.pop("lim"))
     config |= {old: lim[new] for old, new in RENAMED.items()}
     config["tau"] = config["target_update_interval_or_tau"]
-    config["hidden_dim"] = host_parts.make_args(host, "qmix_lim").hidden_dim
+    config["hidden_dim"] = host_parts.make_args(host, "qmix_lim_robust").hidden_dim
+    config["burst"] = lim["faults.burst"]
     defaults = vars(minimal.DEFAULTS)
     assert defaults == {key: config[key] for key in defaults}
     learner = make_learner(host)
@@ -295,9 +312,25 @@ def test_defaults_are_the_configs(host: Host) -> None:
     assert ours.sights.tolist() == pytest.approx(layout.frame.sights)
 
 
+def test_bursts_lose_as_many_sightings_as_the_packages() -> None:
+    """A sighting is there with a chance of (1 − p / 5)⁵ at every step, and it goes out for five at least."""
+    torch.manual_seed(0)
+    shown = torch.ones(4000, 12, 3, 5, 2)
+    is_lost = ~minimal.bursts(shown, SimpleNamespace(burst=[0.5, 0.5])).bool().any(dim=-1)
+    assert is_lost.float().mean(dim=(0, 2, 3)).tolist() == pytest.approx([1 - 0.9**5] * 12, abs=0.01)
+    begins = is_lost[:, 1:] & ~is_lost[:, :-1]  # of those that have four more steps:
+    assert is_lost[:, 5:][begins[:, :7]].all() and begins[:, :7].any()
+    fewer, more = (
+        ~minimal.bursts(shown, SimpleNamespace(burst=ends)).bool().any(dim=-1) for ends in ([0, 0], [0, 1])
+    )
+    assert not fewer.any()
+    by_episode = more.float().mean(dim=(1, 2, 3))
+    assert by_episode.min() < 0.05 and by_episode.max() > 0.5
+
+
 def test_file_is_short_and_stands_alone() -> None:
     source = FILE.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 300
+    assert len(source.splitlines()) <= 360
     nodes = list(ast.walk(ast.parse(source)))
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}

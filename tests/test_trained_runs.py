@@ -276,11 +276,12 @@ def with_weights(sacred: Path) -> Path:
 def test_agents_are_handed_on_without_optimisers_and_places(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, output = with_weights(tmp_path / "run"), tmp_path / "given/away"
-    assert main(["export", str(run), "--output", str(output)]) == 0
-    assert "qmix_lim/3m/seed_7 after 1,017 steps" in capsys.readouterr().out
+    run, output = with_weights(tmp_path / "attempt_1/results/sacred/qmix_lim/3m/1"), tmp_path / "given/away"
+    (tmp_path / "attempt_1/run.json").write_text(json.dumps({"run": "ours/3m/seed_7"}))
+    assert main(["export", str(tmp_path / "attempt_1"), "--output", str(output)]) == 0
+    assert "ours/3m/seed_7 after 1,017 steps" in capsys.readouterr().out
     found = read_run(output)
-    assert (found.name, found.steps, found.host) == ("qmix_lim/3m/seed_7", 1017, "pymarlzooplus")
+    assert (found.name, found.steps, found.host) == ("ours/3m/seed_7", 1017, "pymarlzooplus")
     assert found.config["lim"]["start_from"] == ""
     assert "/home/me" not in (output / "config.json").read_text()
     assert {path.name for path in (output / "models").iterdir()} == {"1017"}

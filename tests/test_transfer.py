@@ -94,13 +94,18 @@ def test_what_nothing_can_start_from(host: Host, runs: dict[str, Path], tmp_path
         with pytest.raises(LimaskError, match=words):
             agent_on(host, "8m", "qmix_lim", start_from=str(start_from), **lim)
 
+    own = {"autoencoder": {"name": "belief"}}
     fails(tmp_path / "nowhere", "nowhere': no file .*agent.th; expected a checkpoint")
     fails(runs["entity"], "no file .*agent.th; expected a checkpoint")
     fails(
         runs["entity"] / "models", "nothing for the agent's fc1.embed_inferred.*autoencoder, sizes", **BELIEF
     )
     fails(runs["fc"] / "models", "for the agent's fc1.*give it the checkpoint's trunk")
-    fails(runs["belief"] / "models", "nothing for the agent.s autoencoder.fc1.*autoencoder, sizes and map")
+    fails(
+        runs["belief"] / "models",
+        "nothing for the agent.s autoencoder.fc1.*autoencoder, sizes and map",
+        **own,
+    )
     copy = tmp_path / "models/1000"
     copy.mkdir(parents=True)
     for name, text in (("agent.th", "x"), ("team.json", json.dumps({"n_agents": 3, "size": 4}))):

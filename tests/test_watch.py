@@ -43,8 +43,9 @@ def host() -> Host:
 def runs(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     entity: dict[str, Any] = {"autoencoder": {"use_inference": False}}
+    belief = {"autoencoder": {"name": "belief"}}
     return {
-        "belief": save_run(host, root / "belief", "qmix_lim", env_args=ENV_ARGS),
+        "belief": save_run(host, root / "belief", "qmix_lim", env_args=ENV_ARGS, lim=belief),
         "entity": save_run(host, root / "entity", "qmix_entity_lim", env_args=ENV_ARGS, lim=entity),
         "own": save_run(host, root / "own", "qmix", env_args=ENV_ARGS),
     }

@@ -37,6 +37,7 @@ def export(run: Path, output: Path) -> None:
     from limask.learning.checkpoints import load, whole
 
     config = {name: value for name, value in found.config.items() if name not in _PLACES}
+    config["name"] = found.arm  # which its campaign alone knows
     if "lim" in config:
         config["lim"] = {**config["lim"], "start_from": ""}
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from limask.acting.agent import LimAgent
-from limask.config import LimConfig
+from limask.config import AUTO, LimConfig
 from limask.config.nested import merged
 from limask.envs.smax_battle import scenario_sizes
 from limask.errors import LimaskError
@@ -18,10 +18,10 @@ from limask.experiments.evaluation.runs import TrainedRun
 from limask.experiments.hosted import Shape
 from limask.hosts.base import Host
 from limask.layouts import Layout, flat_layout, known_layout, smax_layout
-from limask.learning.checkpoints import TEAM, read_team, read_weights
+from limask.learning.checkpoints import TEAM, load, read_team, read_weights
 from limask.networks.entity_trunk import EntityTrunk
 from limask.networks.transfer import Team, fitted
-from limask.protocols import Mac
+from limask.protocols import Mac, State
 
 
 class Frozen(NamedTuple):
@@ -62,7 +62,8 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
         given["env_args"] = {**overrides.get("env_args", {}), option: map_name}
     if "lim" in run.config:
         # Compiling takes longer than most evaluations; and the weights come from the run's own checkpoint.
-        given["lim"] = {**overrides.get("lim", {}), "compile": False, "start_from": ""}
+        lim = {"compile": False, "start_from": "", **_chosen(run)}
+        given["lim"] = merged(overrides.get("lim", {}), lim)
     # Options that another host of the same agents has, and the run's own has not.
     defaults = yaml.safe_load((host.config_folder() / "default.yaml").read_text(encoding="utf-8"))
     args = SimpleNamespace(**merged(merged(defaults, run.config), given))
@@ -77,6 +78,15 @@ def freeze(host: Host, run: TrainedRun, map_name: str | None, **overrides: Any) 
     weights, note = _fitted(weights, mac.agent, run, shape)
     mac.agent.load_state_dict(weights)
     return Frozen(run, args, shape, mac, learner, _layout(host, args, mac.agent, shape), note)
+
+
+def _chosen(run: TrainedRun) -> State:
+    """The autoencoder that ``auto`` was when the run was trained: it need not be what it is now."""
+    file = run.checkpoint / "autoencoder.th"
+    if run.config["lim"].get("autoencoder", {}).get("name") != AUTO or not file.is_file():
+        return {}
+    written = load(file, "cpu").get("autoencoder", AUTO)
+    return {"autoencoder": {"name": written}}
 
 
 def _layout(host: Host, args: SimpleNamespace, agent: Any, shape: Shape) -> Layout:
