@@ -24,7 +24,7 @@ README = ROOT / "README.md"
 REPORTS = set(DOCS.glob("results/*/report.md"))
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 #: A ratio or share with its interval, as 0.45 (0.32 to 0.64) or 50 % (47 to 54).
-INTERVAL = re.compile(r"\d(?: %)? \([\d.]+ to [\d.]+\)")
+INTERVAL = re.compile(r"\d(?: %)? \(−?[\d.]+ to −?[\d.]+\)")
 
 
 def name_of(page: Path) -> str:
