@@ -100,3 +100,11 @@ def read_json(path: Path) -> State:
     if not isinstance(data, dict):
         raise LimaskError(f"{path} is damaged (not a JSON object)")
     return data
+
+
+def json_of(path: Path) -> State:
+    """What a file holds; empty where it cannot be read."""
+    try:
+        return read_json(path)
+    except (LimaskError, OSError):
+        return {}

@@ -392,6 +392,9 @@ def test_results_divergence_retries_and_failures(
     )
 
     by_arm = {row["arm"]: row for row in rows(output / "runs.csv")}
+    record = json.loads((output / by_arm["learn"]["folder"] / "run.json").read_text())
+    assert by_arm["learn"]["started"] == record["started"]
+    assert by_arm["learn"]["commit"] == (record["limask_commit"] or "")
     assert {arm: row["result"] for arm, row in by_arm.items()} == {
         "learn": "finished",
         "crash_once": "finished",

@@ -1,7 +1,8 @@
 """What the runs of a campaign have learned, as two CSV files.
 
 ``curves.csv`` has one row per test, as the host logged it; what the host did not log is left blank.
-``runs.csv`` has one row per planned run: how it ended, and why it has no curve where it has none.
+``runs.csv`` has one row per planned run: how it ended, when it was started and at which commit of limask, and
+why it has no curve where it has none.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import NamedTuple
 from limask.errors import LimaskError
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, RunState
 from limask.experiments.storage.sacred_files import Curve, read_curves
-from limask.files import write_text
+from limask.files import json_of, write_text
 
 CURVES, RUNS = "curves.csv", "runs.csv"
 
 _CURVES_HEADER = ("arm", "map", "seed", "steps", "win_rate", "return")
-_RUNS_HEADER = ("arm", "map", "seed", "state", "result", "attempts", "seconds", "folder", "left_out")
+_RUNS_HEADER = (
+    "arm", "map", "seed", "state", "result", "attempts", "seconds", "folder", "started", "commit", "left_out",
+)  # fmt: skip
 
 
 class Test(NamedTuple):
@@ -103,8 +106,12 @@ def tests_that_count(state: RunState) -> tuple[list[Test], str]:
 
 def _summary(root: Path, state: RunState) -> tuple[object, ...]:
     result, seconds = (state.outcome.result, f"{state.outcome.seconds:.0f}") if state.outcome else ("", "")
-    folder = state.attempt.folder.relative_to(root).as_posix() if state.attempt else ""
-    return state.state, result, len(state.attempts), seconds, folder
+    if state.attempt is None:
+        return state.state, result, len(state.attempts), seconds, "", "", ""
+    folder, made = state.attempt.folder, json_of(state.attempt.folder / "run.json")
+    where, n_attempts = folder.relative_to(root).as_posix(), len(state.attempts)
+    started, commit = (made.get(name) or "" for name in ("started", "limask_commit"))
+    return state.state, result, n_attempts, seconds, where, started, commit
 
 
 def _texts(test: Test) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from limask.experiments.campaign.plan import Campaign
 from limask.experiments.report.data import FoundRun, Report, RunRecord
 from limask.experiments.report.numbers import numbers, score, tasks
 from limask.experiments.storage.sacred_files import Curve, read_curves
-from limask.files import read_json
+from limask.files import json_of
 from limask.protocols import Block, State
 
 #: Options that may differ between runs that learn alike: names and places.
@@ -64,14 +64,6 @@ def assemble(
         ),
         is_planned,
     )
-
-
-def json_of(path: Path) -> State:
-    """What a file holds; empty where it cannot be read."""
-    try:
-        return read_json(path)
-    except (LimaskError, OSError):
-        return {}
 
 
 def _records(campaign: Campaign, found: Sequence[FoundRun], left_out: Mapping[str, str]) -> list[RunRecord]:

@@ -14,9 +14,10 @@ from limask.errors import DIVERGED_FILE, LimaskError
 from limask.experiments.campaign.collect import tests_of
 from limask.experiments.campaign.plan import Arm, Campaign, Environment, Run
 from limask.experiments.display import say
-from limask.experiments.report.assemble import NAMES, assemble, json_of, option
+from limask.experiments.report.assemble import NAMES, assemble, option
 from limask.experiments.report.data import FoundRun, Report, Result
 from limask.experiments.storage.sacred_files import host_of_run, task_of
+from limask.files import json_of
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Block, State
 

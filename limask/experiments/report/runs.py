@@ -11,8 +11,9 @@ from limask.experiments.campaign.folder import Attempt, CampaignFolder, RunState
 from limask.experiments.campaign.plan import Campaign
 from limask.experiments.evaluation.compare import compared
 from limask.experiments.evaluation.evaluate_output import CSV, FOLDER
-from limask.experiments.report.assemble import assemble, json_of
+from limask.experiments.report.assemble import assemble
 from limask.experiments.report.data import FoundRun, Report, Result
+from limask.files import json_of
 from limask.install.families import PYMARLZOOPLUS
 from limask.protocols import Block
 
