@@ -677,3 +677,32 @@ def test_a_folder_does_not_hide_a_campaign_of_limasks(
     (tmp_path / "smoke").mkdir()
     monkeypatch.chdir(tmp_path)
     assert read_campaign(Path("smoke")) == read_campaign(resources.config_dir() / "campaigns" / "smoke.yaml")
+
+
+# -- the claim --------------------------------------------------------------------------------------------
+
+
+def _budget(tests: list[tuple[float, float]]) -> int:
+    """The rule of docs/results/claim/protocol.md, of steps and win rates of a run's tests."""
+
+    def best(between: Callable[[float], bool]) -> list[float]:
+        values = [value for step, value in tests if between(step)]
+        return [sum(values[i : i + 3]) / 3 for i in range(len(values) - 2)]
+
+    for budget in (150_000, 200_000, 300_000):
+        before, after = (best(lambda step, b=budget: step <= b), best(lambda step, b=budget: step > b))
+        if max(before) >= 0.8 or (before[-1] >= 0.2 and before[-1] >= max(after) - 0.05):
+            return budget
+    return 500_000
+
+
+def test_budgets_of_the_claim_follow_from_their_rule() -> None:
+    campaign = read_campaign(Path("claim"))
+    run = rows(Path(__file__).parents[1] / "docs/results/claim/budgets.csv")
+    for env in campaign.environments:
+        measured = "return" if env.id == "lbf" else "win_rate"
+        tests = [(float(row["steps"]), float(row[measured])) for row in run if row["map"] == env.id]
+        assert campaign.budget(env) == _budget(tests), env.id
+        for other in ("claim_sensors", "claim_published"):
+            same = [each for each in read_campaign(Path(other)).environments if each.id == env.id]
+            assert same in ([], [env])
