@@ -198,6 +198,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("pilot", 40),
         ("short_sight", 30),
         ("short_sight_long", 15),
+        ("transfer", 18),
         ("view", 9),
         ("warmup", 30),
         ("smoke", 12),

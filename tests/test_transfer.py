@@ -11,6 +11,7 @@ import pytest
 import torch
 from run_parts import save_run
 
+from limask import resources
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.hosts.base import Host
@@ -87,6 +88,13 @@ def test_target_networks_start_there_too(host: Host, runs: dict[str, Path]) -> N
     own, target = learner.mac.agent.state_dict(), learner.target_mac.agent.state_dict()
     assert torch.equal(own["fc1.embed.enemy.weight"], weights_of(runs["entity"])["fc1.embed.enemy.weight"])
     assert all(torch.equal(own[name], target[name]) for name in own)
+
+
+def test_agents_that_limask_brings_are_a_start(host: Host) -> None:
+    agent = agent_on(host, "8m", "qmix_lim_robust", start_from="qmix_lim_robust/3m")
+    folder = resources.models_dir() / "qmix_lim_robust/3m/models/150035"
+    weights = torch.load(folder / "agent.th", weights_only=True)
+    assert torch.equal(agent.state_dict()["rnn.weight_hh"], weights["rnn.weight_hh"])
 
 
 def test_what_nothing_can_start_from(host: Host, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -239,8 +239,9 @@ class LimConfig:
         "to the last bit, in a fraction of the memory",
     )  # fmt: skip
     start_from: str = option(
-        "", "checkpoint of another run, as in …/models/150000, whose agents this one begins with; with trunk "
-        "entity its team may have another size", is_path=True,
+        "", "checkpoint of another run, as in …/models/150000, or the name of agents that limask brings, as "
+        "qmix_lim_robust/3m: this run begins with them; with trunk entity their team may have another size",
+        is_path=True,
     )  # fmt: skip
     compile: bool = option(
         False, "compile the acting step at its first use (CPU; needs a C++ compiler, takes 10 to 30 s)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from limask import autoencoder
+from limask import autoencoder, resources
 from limask.acting.agent import LimAgent
 from limask.config import LimConfig
 from limask.errors import DivergedError, LimaskError
@@ -78,19 +78,22 @@ class Checkpoints:
 
 
 def newest_checkpoint(path: str) -> Path:
-    """The checkpoint ``path``, or the last of those in it.
+    """The checkpoint ``path``, or the last of those in it, or of the agents of that name that limask brings.
 
     Raises:
         LimaskError: there is none, or not one that says what team its agents were trained in.
     """
-    folder = Path(path)
+    folder, brought = Path(path), resources.models_dir() / path / "models"
+    if not folder.exists() and brought.is_dir():
+        folder = brought
     saved = [inner for inner in folder.glob("*") if inner.name.isdecimal() and (inner / "agent.th").is_file()]
     checkpoint = max(saved, key=lambda inner: int(inner.name), default=folder)
     for name in ("agent.th", TEAM):
         if not (checkpoint / name).is_file():
             raise LimaskError(
                 f"lim.start_from={path!r}: no file {checkpoint / name}; expected a checkpoint of a run with "
-                "agents of limask's, as in …/models/150000, or the folder of several"
+                "agents of limask's, as in …/models/150000, the folder of several, or the name of agents "
+                "that limask brings, as qmix_lim_robust/3m"
             )
     return checkpoint
 
