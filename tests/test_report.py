@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from limask import cli, files
 from limask.errors import LimaskError
@@ -225,7 +226,10 @@ def test_each_map_is_judged_over_its_own_budget(tmp_path: Path) -> None:
     assert [band.steps[-1] for band in numbers.bands] == [900, 900, 1800, 1800]
     assert "the first 1,000" not in text.counted(report)
     assert "1,000 to 2,000 environment steps each" in text.counted(report)
-    assert pictures(numbers)["learning_curves"][1].title == "8m"
+    axes = Figure().subplots(2)
+    for panel, ax in zip(pictures(numbers)["learning_curves"], axes, strict=True):
+        panel.draw(ax)
+    assert [ax.get_xlim() for ax in axes] == [(0, 1000), (0, 2000)]
 
 
 def test_divergence_is_a_result(tmp_path: Path) -> None:

@@ -149,10 +149,8 @@ class Campaign:
             compat=values.truth("compat", given["compat"]),
         )
         for env in campaign.environments:
-            t_max, where = (
-                campaign.budget(env),
-                "t_max" if env.t_max is None else f"environments.{env.id}.t_max",
-            )
+            t_max = campaign.budget(env)
+            where = "t_max" if env.t_max is None else f"environments.{env.id}.t_max"
             if campaign.test_interval > t_max:
                 raise LimaskError(
                     f"test_interval is {campaign.test_interval} and {where} is {t_max}: expected tests "

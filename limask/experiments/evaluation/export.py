@@ -40,7 +40,6 @@ def export(run: Path, output: Path) -> None:
     config["name"] = found.arm  # which its campaign alone knows
     if "lim" in config:
         config["lim"] = {**config["lim"], "start_from": ""}
-    output.parent.mkdir(parents=True, exist_ok=True)
     with whole(str(output)) as folder:
         models = Path(folder, "models", found.checkpoint.name)
         models.mkdir(parents=True)
