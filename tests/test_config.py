@@ -67,6 +67,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("autoencoder.latent", 1, ("True or False",)),
     ("autoencoder.use_inference", "yes", ("True or False",)),
     ("autoencoder.sightings", "yes", ("True or False",)),
+    ("autoencoder.denoise", 1, ("True or False",)),
     ("view.weight", -0.1, ("number", "at least 0.0")),
     ("view.loss", "tdd", ("distillation, td", "did you mean 'td'")),
     ("masker.keep_at_least", 0, ("integer", "at least 1")),
@@ -150,6 +151,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("autoencoder.latent", True, True),
     ("autoencoder.use_inference", True, True),
     ("autoencoder.sightings", True, True),
+    ("autoencoder.denoise", True, True),
     ("view.weight", 0, 0.0),
     ("view.weight", 2, 2.0),
     ("view.loss", "td", "td"),
@@ -244,7 +246,9 @@ def test_edges_are_accepted(key: str, value: object, stored: object) -> None:
     # Faults without a place, a place without faults, and sightings without their belief are refused.
     beside = {"faults.collect": of("faults.dropout", 0.5), "faults.replay": of("faults.dropout", 0.5)}
     beside |= {f"faults.{name}": of("faults.collect", True) for name in faults.REGISTRY}
-    beside["autoencoder.sightings"] = of("autoencoder.name", "entity_belief")
+    beside |= {
+        f"autoencoder.{name}": of("autoencoder.name", "entity_belief") for name in ("sightings", "denoise")
+    }
     config = read_options(merged(plain(beside.get(key, {})), of(key, value)))
     read = config.value(key)
     assert read == stored
@@ -544,11 +548,12 @@ def test_autoencoder_team_is_accepted_on_any_layout(options: dict[str, Any]) -> 
         *(
             (
                 {
-                    "autoencoder": {"name": name, "weight": weight, "sightings": True},
+                    "autoencoder": {"name": name, "weight": weight, option: True},
                     "masker": {"name": "none"},
                 },
-                ("lim.autoencoder.sightings=True", f"lim.autoencoder.name={name!r}"),
+                (f"lim.autoencoder.{option}=True", f"lim.autoencoder.name={name!r}"),
             )
+            for option in ("sightings", "denoise")
             for name, weight in (("entity", 0.1), ("sightings", 0.0), ("none", 0.0))
         ),
         *(
@@ -605,6 +610,31 @@ def test_layout_that_cannot_carry_targets_or_inferences_is_refused(
 
 
 BOTH = frozenset({"ally", "enemy"})
+
+
+@pytest.mark.parametrize(
+    ("options", "targets", "remedy"),
+    [
+        ({}, ("own", "team"), "set lim.faults.replay above 0"),
+        (
+            {"autoencoder": {"targets": "team"}},
+            ("own", "team", "state"),
+            "set lim.autoencoder.targets='state', or ",
+        ),
+    ],
+)
+def test_denoising_needs_to_know_the_truth(
+    options: dict[str, Any], targets: tuple[str, ...], remedy: str
+) -> None:
+    """From the state, or by faults that limask itself draws in replay."""
+    denoising = plain({"autoencoder": {"name": "belief", "denoise": True, "targets": "auto"}})
+    config = read_options(merged(denoising, options))
+    with pytest.raises(LimaskError, match=remedy) as caught:
+        check_layout(config, "smac", BOTH, targets)
+    assert f"lim.autoencoder.targets={config.autoencoder.targets!r}" in str(caught.value)
+    replayed = merged(merged(denoising, options), {"faults": {"replay": 0.5, "noise": 0.2}})
+    check_layout(read_options(replayed), "smac", BOTH, targets)
+    check_layout(read_options(denoising), "smax", BOTH, ("own", "team", "state"))
 
 
 def test_auto_is_a_belief_where_there_are_entities() -> None:

@@ -14,12 +14,13 @@ from limask.config.nested import merged
 from limask.errors import LimaskError
 from limask.hosts.base import Host
 from limask.layouts import tokens
-from limask.layouts.teammates import known_from_teammates
+from limask.layouts.teammates import known_from_state, known_from_teammates
 from limask.networks.packing import Packing
 
 N, OBS, ACTIONS, STATE = 3, 75, 8, 72  # of SMAX 3m
 W = 48  # of a belief
 BELIEF = {"autoencoder": {"name": "belief", "targets": "team", "weight": 1.0}}
+DENOISING = {"targets": "state", "denoise": True}
 
 #: Ways to reconstruct, by options of qmix_lim.
 MODES: dict[str, dict[str, Any]] = {
@@ -33,6 +34,10 @@ MODES: dict[str, dict[str, Any]] = {
     "belief of entities": merged(BELIEF, {"autoencoder": {"name": "entity_belief"}}),
     "belief and sightings": merged(BELIEF, {"autoencoder": {"name": "entity_belief", "sightings": True}}),
     "belief fc": merged(BELIEF, {"trunk": "fc", "autoencoder": {"targets": "own"}}),
+    "belief that denoises": merged(BELIEF, {"autoencoder": DENOISING}),
+    "belief of entities that denoises": merged(
+        BELIEF, {"autoencoder": {"name": "entity_belief"} | DENOISING}
+    ),
 }
 ACTING = [name for name in MODES if name.startswith(("inference", "belief"))]
 BESIDE = [name for name in MODES if not name.startswith("belief")]
@@ -391,7 +396,7 @@ def test_what_the_living_do_not_see_is_inferred_and_nothing_else(host: Host, mod
     joining(learner.agent)
     layout, autoencoder = learner.agent.layout, learner.reconstruction.autoencoder
     is_belief = mode.startswith("belief")
-    by_kind = mode in ("belief of entities", "belief and sightings")
+    by_kind = mode.startswith(("belief of entities", "belief and sightings"))
     decoder = autoencoder.decoder if is_belief else autoencoder
     obs = torch.rand(5, OBS) + 0.1
     obs[4] = 0  # of one who is dead
@@ -422,6 +427,42 @@ def test_what_the_living_do_not_see_is_inferred_and_nothing_else(host: Host, mod
     inferred[2, 3 * size : 4 * size] = 0
     assert not inferred.any()
     assert not inferred.requires_grad
+
+
+@pytest.mark.parametrize("mode", [mode for mode in ACTING if "belief" in mode])
+def test_what_the_living_see_is_inferred_where_it_is_to_be_denoised(host: Host, mode: str) -> None:
+    """By the same weights as what they do not see; the dead infer nothing."""
+    autoencoder = make_learner(host, **MODES[mode]).reconstruction.autoencoder
+    layout, denoises = autoencoder.decoder.layout, "denoises" in mode
+    inputs = torch.rand(2 * N, autoencoder.input_size) + 0.1
+    inputs[1, :OBS] = 0  # of one who is dead
+    is_hidden = torch.zeros(2 * N, layout.n_tokens, dtype=torch.bool)
+    is_hidden[2:, 3] = True  # an enemy
+    inputs[:, :OBS] = tokens.hide(inputs[:, :OBS], is_hidden, layout)
+    inferred, states = autoencoder.infer_step(inputs, torch.randn(2 * N, autoencoder.state_size))
+    everything = autoencoder.inferred_in(states, torch.ones_like(is_hidden))
+    is_inferred = is_hidden | (torch.arange(2 * N) != 1).unsqueeze(1) & denoises
+    assert torch.equal(inferred, autoencoder.inferred_in(states, is_inferred))
+    assert inferred.any(dim=1).tolist() == [denoises, False, True, True, True, True]
+    assert torch.equal(inferred[0], everything[0]) == denoises
+
+
+@pytest.mark.parametrize("denoises", [False, True])
+def test_what_is_to_be_denoised_is_taken_from_the_state(host: Host, denoises: bool) -> None:
+    """Of what is shown wrongly the truth is what the state holds, and as shown what it does not hold."""
+    learner = make_learner(host, autoencoder={"name": "belief", "targets": "state", "denoise": denoises})
+    batch, layout = make_batch(host, learner), learner.agent.layout
+    packing, inputs = packed(learner, batch)
+    shown, state = inputs[..., :OBS] + 1.0, packing.pack(batch["state"])
+    is_visible = torch.ones(*shown.shape[:2], layout.n_tokens, dtype=torch.bool)
+    truth = learner.reconstruction._truth(shown, is_visible, is_visible, state)
+    known = known_from_state(state, N, layout)
+    expected = torch.where(known.is_feature, known.obs, shown) if denoises else shown
+    assert torch.equal(truth.obs, expected)
+    assert truth.is_known.all() and not truth.is_unseen.any()
+    # An enemy that the state says is alive: its health and place are known, how it moved last is not.
+    enemy = tokens.split(known.is_feature, layout)["enemy"]
+    assert set(enemy.sum(dim=-1).flatten().tolist()) == {10}
 
 
 @pytest.mark.parametrize("hard", [False, True])

@@ -33,9 +33,8 @@ def test_sightings_by_hand() -> None:
     sightings, is_visible = Sightings(SMALL), tokens.visibility(obs, SMALL)
     assert (sightings.size, sightings.own_size, sightings.width("enemy")) == (8, 1, 4)
     torch.testing.assert_close(sightings.sequence(obs, is_visible, [1, 1, 1]), expected)
-    (chosen,) = sightings.chosen(
-        obs, is_visible, [1, 1, 1], {"enemy": torch.tensor([[0, 1], [0, 0], [1, 0]]) > 0}
-    ).values()
+    is_wanted = torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 1]]) > 0  # the last token is the agent itself
+    (chosen,) = sightings.chosen(obs, is_visible, [1, 1, 1], is_wanted).values()
     assert (chosen.rows.tolist(), chosen.slots.tolist()) == ([0, 2], [1, 0])
     torch.testing.assert_close(chosen.sightings, torch.stack([expected[0, 4:], expected[2, :4]]))
     remembered = torch.zeros(1, 8)

@@ -29,6 +29,7 @@ class Belief(TokenAutoencoder):
     Args:
         spec: sizes of the agent and of its input.
         layout: the observation's layout, with kinds of entities.
+        denoises: whether agents get inferences of what they see, too, and not only of what is out of sight.
     """
 
     #: Its loss sends no gradient into the agent, and agents act on it anyway.
@@ -40,9 +41,16 @@ class Belief(TokenAutoencoder):
     scores_all = True
     decoder: TokenDecoder
 
-    def __init__(self, spec: AgentSpec, layout: Layout) -> None:
+    def __init__(self, spec: AgentSpec, layout: Layout, denoises: bool = False) -> None:
         super().__init__()
+        self.denoises = denoises
         self.input_size, self.obs_size = spec.input_size(layout.obs_size), layout.obs_size
+
+    def wanted(self, is_visible: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Which tokens (R, K) bool agents get inferences of, by which are shown (R, K); the dead get none."""
+        if self.denoises:
+            return is_visible | tokens.is_out_of_view(is_visible, layout)
+        return tokens.is_out_of_view(is_visible, layout)
 
     @abstractmethod
     def next_states(
@@ -60,9 +68,9 @@ class Belief(TokenAutoencoder):
     def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
         """What is inferred (R, P) in these states, of the ``rows`` (R,) that are wanted; None = all."""
 
-    def inferred_in(self, states: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
-        """The same (R, P) in states (R, W), of the tokens (R, K) bool that are out of sight."""
-        return self.decoder.infer(states, is_unseen)
+    def inferred_in(self, states: torch.Tensor, is_wanted: torch.Tensor) -> torch.Tensor:
+        """The same (R, P) in states (R, W), of the tokens (R, K) bool that are ``wanted``."""
+        return self.decoder.infer(states, is_wanted)
 
     @classmethod
     def place(cls, use_inference: bool) -> Place:
@@ -75,7 +83,7 @@ class Belief(TokenAutoencoder):
         layout = self.decoder.layout
         is_visible = tokens.visibility(inputs[:, : self.obs_size], layout)
         states = self.next_states(inputs, states, is_visible)
-        return self.inferred_in(states, tokens.is_out_of_view(is_visible, layout)), states
+        return self.inferred_in(states, self.wanted(is_visible, layout)), states
 
     @torch.no_grad()
     def infer_episodes(
@@ -113,12 +121,13 @@ class BeliefAutoencoder(Belief):
         spec: sizes of the agent and of its input.
         layout: the observation's layout, with kinds of entities.
         width: W, of all three.
+        denoises: see ``Belief``.
     """
 
     unused = MappingProxyType({**Belief.unused, "autoencoder.sightings": False})
 
-    def __init__(self, spec: AgentSpec, layout: Layout, width: int) -> None:
-        super().__init__(spec, layout)
+    def __init__(self, spec: AgentSpec, layout: Layout, width: int, denoises: bool = False) -> None:
+        super().__init__(spec, layout, denoises)
         self.state_size = width
         self.fc1 = nn.Linear(self.input_size, width)
         self.rnn = nn.GRUCell(width, width)
@@ -127,7 +136,7 @@ class BeliefAutoencoder(Belief):
     @classmethod
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> BeliefAutoencoder:
         """See ``Autoencoder.build``."""
-        return cls(spec, layout, config.autoencoder.width)
+        return cls(spec, layout, config.autoencoder.width, config.autoencoder.denoise)
 
     def next_states(
         self, inputs: torch.Tensor, states: torch.Tensor, is_visible: torch.Tensor
@@ -145,7 +154,8 @@ class BeliefAutoencoder(Belief):
         states, obs = self.states_of(inputs, counts), inputs[:, : self.obs_size]
         if rows is not None:
             states, obs = states.index_select(0, rows), obs.index_select(0, rows)
-        return self.decoder.infer(states, tokens.is_out_of_sight(obs, self.decoder.layout))
+        layout = self.decoder.layout
+        return self.decoder.infer(states, self.wanted(tokens.visibility(obs, layout), layout))
 
 
 class TokenDecoder(nn.Module, ABC):
@@ -182,10 +192,10 @@ class TokenDecoder(nn.Module, ABC):
         return Scored(loss, error.view(truth.is_scored.shape))
 
     @torch.no_grad()
-    def infer(self, hidden: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
-        """Hidden states (R, W) → standardised features (R, P) of the tokens (R, K) bool that are out of sight
-        (``tokens.is_out_of_sight``), and zeros for the others."""
-        return self._decode(hidden) * (is_unseen.to(hidden.dtype) @ self.by_token.t())
+    def infer(self, hidden: torch.Tensor, is_wanted: torch.Tensor) -> torch.Tensor:
+        """Hidden states (R, W) → standardised features (R, P) of the tokens (R, K) bool that are wanted, and
+        zeros for the others."""
+        return self._decode(hidden) * (is_wanted.to(hidden.dtype) @ self.by_token.t())
 
     @abstractmethod
     def _decode(self, hidden: torch.Tensor) -> torch.Tensor:

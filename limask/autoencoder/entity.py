@@ -38,7 +38,7 @@ class EntityAutoencoder(TokenAutoencoder):
         latent_dim: width of the embeddings that are reconstructed instead of tokens' features, or None.
     """
 
-    unused = MappingProxyType({"autoencoder.sightings": False})
+    unused = MappingProxyType({"autoencoder.sightings": False, "autoencoder.denoise": False})
     shares_encoder = True
 
     def __init__(

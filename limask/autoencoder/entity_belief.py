@@ -35,13 +35,16 @@ class EntityBeliefAutoencoder(Belief):
         layout: the observation's layout, with kinds of entities.
         width: W, of all layers.
         hands_on: whether the agent gets the sighting beside what is decoded from it.
+        denoises: see ``Belief``.
     """
 
     decoder: EntityBeliefDecoder
     side_by_side: torch.Tensor
 
-    def __init__(self, spec: AgentSpec, layout: Layout, width: int, hands_on: bool = False) -> None:
-        super().__init__(spec, layout)
+    def __init__(
+        self, spec: AgentSpec, layout: Layout, width: int, hands_on: bool = False, denoises: bool = False
+    ) -> None:
+        super().__init__(spec, layout, denoises)
         self.hands_on = hands_on
         self.width, self.sightings = width, Sightings(layout)
         self.state_size = width + self.sightings.own_size + self.sightings.size
@@ -64,7 +67,8 @@ class EntityBeliefAutoencoder(Belief):
     @classmethod
     def build(cls, spec: AgentSpec, layout: Layout, config: LimConfig) -> EntityBeliefAutoencoder:
         """See ``Autoencoder.build``."""
-        return cls(spec, layout, config.autoencoder.width, config.autoencoder.sightings)
+        own = config.autoencoder
+        return cls(spec, layout, own.width, own.sightings, own.denoise)
 
     @classmethod
     def inferred_widths(cls, layout: Layout, config: LimConfig) -> dict[str, int]:
@@ -75,12 +79,12 @@ class EntityBeliefAutoencoder(Belief):
             for kind, width in widths.items()
         }
 
-    def inferred_in(self, states: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
+    def inferred_in(self, states: torch.Tensor, is_wanted: torch.Tensor) -> torch.Tensor:
         """See ``Belief.inferred_in``."""
-        inferred = super().inferred_in(states, is_unseen)
+        inferred = super().inferred_in(states, is_wanted)
         if not self.hands_on:
             return inferred
-        remembered = self.sightings.of_unseen(states[:, -self.sightings.size :], is_unseen)
+        remembered = self.sightings.of_tokens(states[:, -self.sightings.size :], is_wanted)
         return torch.cat([inferred, remembered], dim=1).index_select(1, self.side_by_side)
 
     def next_states(
@@ -100,10 +104,10 @@ class EntityBeliefAutoencoder(Belief):
         return torch.cat([self._agents(inputs, is_visible, counts), remembered], dim=1)
 
     def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
-        """See ``Belief.inferred_of``; no more is decoded than what is out of sight."""
+        """See ``Belief.inferred_of``; no more is decoded than what is wanted."""
         obs = inputs[:, : self.obs_size]
         is_visible = tokens.visibility(obs, self.decoder.layout)
-        chosen = self.sightings.unseen(obs, is_visible, counts)
+        chosen = self.sightings.chosen(obs, is_visible, counts, self.wanted(is_visible, self.decoder.layout))
         of_chosen = self.decoder.infer_chosen(self._agents(inputs, is_visible, counts), chosen)
         if self.hands_on:
             of_chosen = {k: torch.cat([of, chosen[k].sightings], dim=1) for k, of in of_chosen.items()}

@@ -33,7 +33,7 @@ class SightingsAutoencoder(Belief):
 
     unused = MappingProxyType({
         **Belief.unused, "autoencoder.weight": 0.0, "autoencoder.saliency_weights": False,
-        "autoencoder.sightings": False,
+        "autoencoder.sightings": False, "autoencoder.denoise": False,
     })  # fmt: skip
     is_trained = False
 
@@ -75,16 +75,17 @@ class SightingsAutoencoder(Belief):
 
     def inferred_of(self, inputs: torch.Tensor, counts: list[int], rows: torch.Tensor | None) -> torch.Tensor:
         """See ``Belief.inferred_of``."""
-        obs = inputs[:, : self.obs_size]
-        chosen = self.sightings.unseen(obs, tokens.visibility(obs, self.sightings.layout), counts)
+        obs, layout = inputs[:, : self.obs_size], self.sightings.layout
+        is_visible = tokens.visibility(obs, layout)
+        chosen = self.sightings.chosen(obs, is_visible, counts, self.wanted(is_visible, layout))
         inferred = self.sightings.spread(
             chosen, {kind: of.sightings for kind, of in chosen.items()}, len(obs)
         )
         return inferred if rows is None else inferred.index_select(0, rows)
 
-    def inferred_in(self, states: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
+    def inferred_in(self, states: torch.Tensor, is_wanted: torch.Tensor) -> torch.Tensor:
         """See ``Belief.inferred_in``."""
-        return self.sightings.of_unseen(states, is_unseen)
+        return self.sightings.of_tokens(states, is_wanted)
 
 
 class LastShown(TokenDecoder):

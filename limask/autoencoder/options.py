@@ -22,7 +22,8 @@ MANY = 10**6
 #: The one value of options that there is no use for without an autoencoder.
 _UNUSED_BY_NONE = {
     "autoencoder.weight": 0.0, "view.weight": 0.0, "autoencoder.targets": "own", "autoencoder.latent": False,
-    "autoencoder.use_inference": False, "autoencoder.sightings": False, "masker.replay": 0.0,
+    "autoencoder.use_inference": False, "autoencoder.sightings": False, "autoencoder.denoise": False,
+    "masker.replay": 0.0,
 }  # fmt: skip
 
 
@@ -182,6 +183,14 @@ def check_layout(
             f"lim.autoencoder.targets={config.autoencoder.targets!r} on layout {name!r}, which does not say "
             f"{what[config.autoencoder.targets]}; set "
             f"lim.autoencoder.targets={' or '.join(map(repr, sorted(targets)))}"
+        )
+    chosen = targets if config.autoencoder.targets == "auto" else [config.autoencoder.targets]
+    if config.autoencoder.denoise and config.faults.replay == 0 and "state" not in chosen:
+        remedy = "lim.autoencoder.targets='state', or " if "state" in targets else ""
+        raise LimaskError(
+            f"lim.autoencoder.denoise=True on layout {name!r} with "
+            f"lim.autoencoder.targets={config.autoencoder.targets!r}: nothing tells what is shown from what "
+            f"is there; set {remedy}lim.faults.replay above 0, which keeps the truth"
         )
     asked = {
         "autoencoder.name": (kind is not None and kind.needs_entities, "entity"),

@@ -104,11 +104,7 @@ class Sightings(nn.Module):
     def sequence(self, obs: torch.Tensor, is_visible: torch.Tensor, counts: list[int]) -> torch.Tensor:
         """The same over whole episodes: observations (S, O) that show these tokens (S, K), ``counts`` rows at
         each time step, not increasing → sightings (S, G)."""
-        is_wanted = {
-            group.kind: torch.ones(len(obs), group.count, dtype=torch.bool, device=obs.device)
-            for group in self.groups
-        }
-        of_kind = self.chosen(obs, is_visible, counts, is_wanted)
+        of_kind = self.chosen(obs, is_visible, counts, torch.ones_like(is_visible))
         return torch.cat([part.sightings.view(len(obs), -1) for part in of_kind.values()], dim=1)
 
     def chosen(
@@ -116,15 +112,16 @@ class Sightings(nn.Module):
         obs: torch.Tensor,
         is_visible: torch.Tensor,
         counts: list[int],
-        is_wanted: Mapping[str, torch.Tensor],
+        is_wanted: torch.Tensor,
     ) -> dict[str, Chosen]:
         """Those of each kind that are wanted (S, K) bool, of observations (S, O) in the order of ``Packing``,
-        which show tokens of all kinds as ``is_visible`` (S, K) says; ``counts`` rows at each time step."""
+        which show tokens as ``is_visible`` (S, K) says; ``counts`` rows at each time step."""
+        of_kinds = self._of_kinds(is_wanted)
         parts, own, is_seen = tokens.split(obs, self.layout), self.own(obs), self._of_kinds(is_visible)
         last, fresh = _last_seen(torch.cat(list(is_seen.values()), dim=1), counts, obs.dtype)
         found, first = {}, 0
         for group in self.groups:
-            rows, slots = is_wanted[group.kind].nonzero(as_tuple=True)
+            rows, slots = of_kinds[group.kind].nonzero(as_tuple=True)
             # Row and slot as one index: a gather by two takes several times as long.
             index = rows * last.shape[1] + (slots + first)
             where, how_fresh = last.view(-1).index_select(0, index), fresh.view(-1).index_select(0, index)
@@ -135,14 +132,9 @@ class Sightings(nn.Module):
             first += group.count
         return found
 
-    def unseen(self, obs: torch.Tensor, is_visible: torch.Tensor, counts: list[int]) -> dict[str, Chosen]:
-        """``chosen`` of the tokens that are out of sight."""
-        is_wanted = self._of_kinds(tokens.is_out_of_view(is_visible, self.layout))
-        return self.chosen(obs, is_visible, counts, is_wanted)
-
-    def of_unseen(self, remembered: torch.Tensor, is_unseen: torch.Tensor) -> torch.Tensor:
-        """All sightings (R, G), and zeros for those of tokens that are not ``is_unseen`` (R, K) bool."""
-        return remembered * is_unseen.index_select(1, self.tokens)
+    def of_tokens(self, remembered: torch.Tensor, is_wanted: torch.Tensor) -> torch.Tensor:
+        """All sightings (R, G), and zeros for those of tokens that are not ``is_wanted`` (R, K) bool."""
+        return remembered * is_wanted.index_select(1, self.tokens)
 
     def spread(
         self, chosen: Mapping[str, Chosen], features: Mapping[str, torch.Tensor], n_rows: int

@@ -50,7 +50,8 @@ class TeamAutoencoder(AgentAutoencoder):
         "autoencoder.balance": "fixed", "autoencoder.warmup": 0, "autoencoder.saliency_weights": False,
         "view.weight": 0.0, "autoencoder.detach_trunk": False,
         "autoencoder.targets": "own", "autoencoder.latent": False, "autoencoder.use_inference": False,
-        "autoencoder.sightings": False, "faults.replay": 0.0, "masker.replay": 0.0,
+        "autoencoder.sightings": False, "autoencoder.denoise": False,
+        "faults.replay": 0.0, "masker.replay": 0.0,
     })  # fmt: skip
 
     time_code: torch.Tensor

@@ -125,6 +125,12 @@ class AutoencoderOptions:
         False, "agents get each entity's last sighting beside what is decoded from it",
         used_by="entity_belief",
     )  # fmt: skip
+    denoise: bool = option(
+        False,
+        "agents get inferences of the tokens that they see, too: what these are taken to be, by all that was "
+        "shown so far",
+        used_by="beliefs",
+    )
     detach_trunk: bool = option(False, "the reconstruction trains the decoder only", used_by="entity")
     use_inference: bool = option(
         False, "the agent acts on what the decoder makes of tokens out of sight", used_by="entity"

@@ -81,6 +81,7 @@ class Reconstruction(Trainer):
         masker = masking.build(config, self.layout)
         super().__init__(autoencoder, masker, optimiser, config, seed, max_norm)
         self.targets = self.layout.rec_targets(config.autoencoder.targets)
+        self.knows_better = config.autoencoder.denoise and self.targets == "state"
         # Where nothing is hidden, all that could be is reconstructed: the plain autoencoder.
         self.scores_all = autoencoder.scores_all or config.masker.name == "none"
         self.to(next(agent.parameters()).device)
@@ -187,7 +188,8 @@ class Reconstruction(Trainer):
         state: torch.Tensor | None,
     ) -> Truth:
         """What is known of observations (M, N, O) of which the tokens in ``is_scored`` are reconstructed, and
-        of the tokens that teammates, or the states (M, S) where they are given, know of."""
+        of the tokens that teammates, or the states (M, S) where they are given, know of. Of tokens that are
+        to be denoised the states are believed, and not what is shown."""
         if self.targets == "own":
             return Truth(obs, is_scored)
         if state is None:
@@ -196,7 +198,8 @@ class Reconstruction(Trainer):
             known = known_from_state(state, obs.shape[1], self.layout)
         is_unseen = known.is_token & ~is_visible
         is_shown = tokens.features_of(is_visible, self.layout, obs.dtype) > 0
-        obs = torch.where(is_shown, obs, known.obs)
+        is_true = is_shown & ~known.is_feature if self.knows_better else is_shown
+        obs = torch.where(is_true, obs, known.obs)
         return Truth(obs, is_scored | is_unseen, known.is_feature | is_shown, is_unseen=is_unseen)
 
     def _score(

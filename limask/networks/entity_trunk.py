@@ -32,12 +32,12 @@ def entity_dim(spec: AgentSpec) -> int:
 class Gathered(NamedTuple):
     """What an entity trunk encodes: the agents' ``own`` features (R, ·); and of the ``rows`` (S,) that show
     anything (None = of all, S = R) the ``tokens`` of all kinds side by side (S, K, ·), and by kind what is
-    inferred of those that are ``unseen`` (S, K, ·), and their ``totals`` (S, ·)."""
+    ``inferred`` of them (S, K, ·), zeros where nothing is, and the ``totals`` of that (S, ·)."""
 
     own: torch.Tensor
     rows: torch.Tensor | None
     tokens: torch.Tensor
-    unseen: dict[str, torch.Tensor]
+    inferred: dict[str, torch.Tensor]
     totals: dict[str, torch.Tensor]
 
 
@@ -55,8 +55,8 @@ class EntityTrunk(nn.Module):
         spec: sizes.
         layout: of the observation.
         inferred: features that are inferred of each token, by kind, where inferences stand behind the agent's
-            own input: a token that is not shown is embedded as what is inferred of it, by a linear layer that
-            begins at zero. None = nothing is.
+            own input: what is inferred of a token joins its embedding, by a linear layer that begins at zero.
+            None = nothing is.
     """
 
     own_columns: torch.Tensor
@@ -139,18 +139,18 @@ class EntityTrunk(nn.Module):
             features = features - self.unseen
         is_shown = tokens.is_shown(features).to(features.dtype)
         token = torch.cat([features, torch.stack([is_shown, is_shown * is_aimed], dim=2)], dim=2)
-        unseen = {}
+        by_kind = {}
         if inferred is not None:
             assert self.inferred is not None
             widths = [self.inferred[group.kind] for group in self.groups]
             sizes = [n * width for n, width in zip(self.counts, widths, strict=True)]
             parts = zip(self.groups, widths, inferred.split(sizes, dim=1), strict=True)
             # Torch's sums and small products over slices take several times as long as a copy of these.
-            unseen = {
+            by_kind = {
                 group.kind: part.contiguous().view(-1, group.count, width) for group, width, part in parts
             }
-        totals = {kind: part.sum(dim=1) for kind, part in unseen.items()}
-        return Gathered(inputs.index_select(1, self.own_columns), rows, token, unseen, totals)
+        totals = {kind: part.sum(dim=1) for kind, part in by_kind.items()}
+        return Gathered(inputs.index_select(1, self.own_columns), rows, token, by_kind, totals)
 
     def encode(self, gathered: Gathered) -> Encoded:
         """See ``forward``; what is there of the ``rows`` only is so in the result."""
@@ -161,9 +161,9 @@ class EntityTrunk(nn.Module):
             # Laid out anew, its gradient is tokensᵀ · g: gᵀ · tokens takes 2 to 8 times as long.
             entities[kind] = torch.relu_(part @ embed.t().contiguous())
             total = entities[kind].sum(dim=1)
-            if kind in gathered.unseen:
+            if kind in gathered.inferred:
                 weight = cast(nn.Linear, self.embed_inferred[kind]).weight
-                inferred[kind] = Inferred(gathered.unseen[kind], weight)
+                inferred[kind] = Inferred(gathered.inferred[kind], weight)
                 total = torch.addmm(total, gathered.totals[kind], weight.t())
             pooled.append(total)
         if gathered.rows is None:

@@ -30,8 +30,8 @@ def n_inferred(layout: Layout, widths: Mapping[str, int]) -> int:
 
 
 class Inferred(NamedTuple):
-    """What is inferred of a kind's tokens, ``features`` (R, K, ·), zeros of those that are shown; ``weight``
-    (F, ·) embeds them. The embeddings themselves are never made: pools need their sum, heads a product."""
+    """What is inferred of a kind's tokens, ``features`` (R, K, ·), zeros where nothing is; ``weight`` (F, ·)
+    embeds them. The embeddings themselves are never made: pools need their sum, heads a product."""
 
     features: torch.Tensor
     weight: torch.Tensor
