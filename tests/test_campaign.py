@@ -200,7 +200,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("short_sight_long", 15),
         ("transfer", 18),
         ("view", 9),
-        ("wrong", 30),
+        ("wrong", 40),
         ("warmup", 30),
         ("smoke", 12),
     ],

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from test_informed import LAYOUT, K, N
+from test_sightings import SMALL
 
 from limask import masking
+from limask.autoencoder import Truth
+from limask.autoencoder.belief import BeliefAutoencoder
+from limask.autoencoder.entity_belief import EntityBeliefAutoencoder
 from limask.config import LimConfig, MaskerOptions
 from limask.layouts import tokens
 from limask.learning.distillation import distillation_loss
 from limask.masking import MaskView, hidden_tokens
+from limask.networks.spec import AgentSpec
 
 STOP, GO = "stop", "go"
 
@@ -157,3 +162,44 @@ def test_a_share_of_random_masks_keeps_every_pattern_at_that_share() -> None:
     # Standard errors are below 0.005; the informed masks alone would leave most patterns at 0.
     assert (chances[0] > share * chances[1] - 0.01).all()
     assert (chances[1] > 0).all() and chances[0][1] > chances[1][1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "errors"),
+    [
+        (BeliefAutoencoder, [0.15, 0.15, 0.15]),
+        # By the last sighting alone the errors would be 0, √(1/6) and √(1/4).
+        (EntityBeliefAutoencoder, [0.1, 0.8 * 6**-0.5, 0.8 * 4**-0.5]),
+    ],
+)
+def test_what_is_denoised_is_the_mean_of_what_is_there_given_all_that_was_shown(
+    kind: type[Any], errors: list[float]
+) -> None:
+    """Enemies stand still, at x and y of variance 1, and each is shown with noise of variance 1, anew at each
+    step: after t steps the mean of what is there is the sum of what was shown over t + 1. A belief with
+    weights for each slot learns that; one of entities keeps of each no more than its last sighting, and of
+    what was before only what it has made of all of them together."""
+    torch.manual_seed(0)
+    n_steps, n_episodes = 3, 512
+    belief = kind(AgentSpec(1, 3, 8, False, False, True), SMALL, 16, denoises=True)
+    optimiser = torch.optim.Adam(belief.parameters(), lr=0.01)
+
+    def episodes() -> tuple[torch.Tensor, torch.Tensor]:
+        there = torch.cat([torch.randn(1, n_episodes, 1, 4), torch.ones(1, n_episodes, 1, 1)], dim=-1)
+        noise = torch.randn(n_steps, n_episodes, 1, 5) * torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+        return there.expand_as(noise), there + noise
+
+    for _ in range(500):
+        there, shown = episodes()
+        states = belief.states_of(shown.flatten(0, 2), [n_episodes] * n_steps)
+        truth = Truth(
+            there.flatten(0, 1), torch.tensor([True, True, False]).expand(n_steps * n_episodes, 1, 3)
+        )
+        optimiser.zero_grad()
+        belief.loss(states.unsqueeze(1), truth).loss.backward()
+        optimiser.step()
+    _, shown = episodes()
+    inferred = belief.infer_episodes(shown.flatten(0, 1), [n_episodes] * n_steps)
+    sums = shown[..., :4].cumsum(dim=0) / torch.arange(2.0, 5.0).view(-1, 1, 1, 1)
+    error = (inferred.view_as(sums) - sums).square().mean(dim=(1, 2, 3)).sqrt()
+    assert (error < torch.tensor(errors)).all(), error

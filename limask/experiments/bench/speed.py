@@ -107,7 +107,7 @@ def _updates(host: Host, effort: Effort) -> Iterator[timing.Row]:
         on = effort.options
         stock = build(host, "qmix", shape, **on)
         parity = build(host, "qmix_fc", shape, lim=PARITY, **on)
-        ours = ("qmix_entity", "qmix_entity_lim", "qmix_lim")
+        ours = ("qmix_entity", "qmix_entity_lim", "qmix_lim", "qmix_lim_robust")
         arms = {"parity": parity, **{name: build(host, name, shape, **on) for name in ours}}
         if shape.name == "2s3z" and not effort.is_quick:
             arms |= {
@@ -158,6 +158,7 @@ _REACHING: dict[str, dict[str, Any]] = {
         "masker": {"name": "value_saliency", "replay": 1.0, "ratio": [0, 0.8]}
     },
     "view.weight=0.1": {"view": {"weight": 0.1}},
+    "autoencoder.denoise=True": {"autoencoder": {"denoise": True}},
 }
 
 
@@ -191,6 +192,9 @@ def _acting(host: Host, effort: Effort) -> Iterator[timing.Row]:
         on = effort.options
         arms = {"host": build(host, "qmix", shape, **on)}
         arms |= {name: build(host, name, shape, **on) for name in ("qmix_fc", "qmix_entity", "qmix_lim")}
+        # As in tests: faults go on from step to step, and here one step is taken again and again.
+        in_tests = {"faults": {"collect": False, "burst": 0.0}}
+        arms["qmix_lim_robust"] = build(host, "qmix_lim_robust", shape, lim=in_tests, **on)
         if not effort.is_quick and effort.device == "cpu":
             arms |= {
                 f"{name} compile=True": build(host, name, shape, lim={"compile": True})
@@ -225,7 +229,9 @@ def _loops(host: Host, effort: Effort) -> Iterator[timing.Row]:
         arms |= {
             name: build(host, name, shape, batch_size=BATCH * UPDATES, **effort.options)
             for name in (
-                ("qmix_fc", "qmix_lim") if effort.is_quick else ("qmix_fc", "qmix_entity", "qmix_lim")
+                ("qmix_fc", "qmix_lim")
+                if effort.is_quick
+                else ("qmix_fc", "qmix_entity", "qmix_lim", "qmix_lim_robust")
             )
         }
         loops = {name: _Loop(host, arm, shape) for name, arm in arms.items()}
