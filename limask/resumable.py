@@ -20,6 +20,13 @@ def states(results: Path) -> list[Path]:
     return sorted(files, key=lambda file: int(file.stem), reverse=True)
 
 
+def seconds(results: Path) -> float:
+    """Wall-clock time until the last state below the folder for results, with that of the runs that it went
+    on with; 0 where none is known."""
+    file = results / FOLDER / RUN_FILE
+    return float(read_json(file).get("seconds", 0.0)) if file.is_file() else 0.0
+
+
 def forget(results: Path) -> None:
     """Delete them."""
     shutil.rmtree(results / FOLDER, ignore_errors=True)

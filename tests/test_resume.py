@@ -26,7 +26,7 @@ from limask.experiments.launch.attempts import attempt_job
 from limask.experiments.storage.sacred_files import latest_run, read_curves
 from limask.files import write_json
 from limask.hosts import resume
-from limask.resumable import FOLDER, RUN_FILE, read_start, states
+from limask.resumable import FOLDER, RUN_FILE, read_start, seconds, states
 
 OPTIONS = [
     "--config=qmix_lim", "--env-config=smax", "with", "env_args.map_name=3m", "t_max=650", "batch_size=16",
@@ -104,9 +104,9 @@ def _curves(results: Path) -> dict[str, Any]:
 # -- the files ------------------------------------------------------------------------------------------
 
 
-def keep(results: Path, *steps: int) -> None:
+def keep(results: Path, *steps: int, **said: float) -> None:
     (results / FOLDER).mkdir(parents=True)
-    write_json(results / FOLDER / RUN_FILE, {"host": "pymarlzooplus", "arguments": ["with", "a=1"]})
+    write_json(results / FOLDER / RUN_FILE, {"host": "pymarlzooplus", "arguments": ["with", "a=1"], **said})
     for step in steps:
         torch.save({"limask": resume.__version__, "at": step}, results / FOLDER / f"{step}.pt")
 
@@ -148,6 +148,21 @@ def test_a_full_disk_does_not_end_training(
     (line,) = capsys.readouterr().err.splitlines()
     assert "No space left on device" in line and "training goes on" in line
     assert states(tmp_path) == []
+
+
+def test_seconds_of_all_runs_that_one_goes_on_with_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([1000.0, 1007.0, 1007.5])
+    monkeypatch.setattr(resume.time, "monotonic", lambda: next(now))
+    keep(tmp_path / "before", 5, seconds=60.0)
+    host = host_parts.load_host("pymarlzooplus")
+    run = resume.Resumption(host, tmp_path / "after", {"arguments": []}, 1.0, tmp_path / "before")
+    args = SimpleNamespace(seed=1)
+    found = {"runner": SimpleNamespace(t_env=7), "logger": None, "buffer": _empty_buffer(), "args": args}
+    run._save(SimpleNamespace(f_locals=found))  # type: ignore[arg-type]
+    assert seconds(tmp_path / "after") == 67.0
+    assert seconds(tmp_path / "never") == 0.0
 
 
 def _empty_buffer() -> Any:
@@ -267,7 +282,10 @@ def test_a_campaign_goes_on_with_what_was_cut_off(tmp_path: Path) -> None:
     second.settle(Outcome("interrupted", 1.0))  # before it kept a state of its own
     third, command = next_command()
     assert command[command.index("--resume") + 1] == str(first.results)
-    keep(third.results, 700)
+    keep(third.results, 700, seconds=60.0)
+    job = attempt_job(folder, run, third)
+    job.seconds, job.process = 5.0, SimpleNamespace(returncode=0)  # type: ignore[assignment]
+    assert job._outcome().seconds == 65.0
     third.settle(Outcome("failed", 1.0, "killed"))
     fourth, command = next_command()
     assert command[command.index("--resume") + 1] == str(third.results)

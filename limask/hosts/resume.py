@@ -25,7 +25,7 @@ from limask.hosts.base import Host
 from limask.hosts.snapshot import Snapshot, random_state, set_random_state
 from limask.learning.replay import CompactReplay
 from limask.protocols import State
-from limask.resumable import FOLDER, RUN_FILE, forget, states
+from limask.resumable import FOLDER, RUN_FILE, forget, seconds, states
 from limask.version import __version__
 
 #: States kept: should the last be damaged, there is another.
@@ -52,6 +52,7 @@ class Resumption:
         self.start = start
         self._begin_with = [] if resume is None else states(resume)
         self._saved, self._seconds = time.monotonic(), 0.0
+        self._began = self._saved - (0.0 if resume is None else seconds(resume))
         # Not what the host's logger holds: some empty theirs as they print it.
         self._logged: list[tuple[int, str, float, bool]] = []
         self._signal: int | None = None
@@ -146,7 +147,8 @@ class Resumption:
         }
         try:
             folder = self.results / FOLDER
-            write_json(folder / RUN_FILE, _with_seed(self.start, found["args"].seed))
+            start = _with_seed(self.start, found["args"].seed)
+            write_json(folder / RUN_FILE, start | {"seconds": began - self._began})
             replace(folder / f"{t_env}.pt", lambda path: torch.save(state, path))
             for old in states(self.results)[KEPT:]:
                 old.unlink()

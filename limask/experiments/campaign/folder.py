@@ -49,7 +49,8 @@ _MARKERS = {
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended: ``reason`` says why it is not ``finished``, ``seconds`` are wall-clock time."""
+    """How an attempt ended: ``reason`` says why it is not ``finished``, ``seconds`` are wall-clock time, with
+    that of the attempts that it went on with."""
 
     result: Literal["finished", "diverged", "untrained", "failed", "interrupted"]
     seconds: float

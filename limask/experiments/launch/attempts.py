@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from limask import resumable
 from limask.errors import DIVERGED_FILE, DIVERGED_STATUS, UNTRAINED_FILE, LimaskError
 from limask.experiments.campaign.collect import read_tests
 from limask.experiments.campaign.folder import Attempt, CampaignFolder, Outcome
@@ -23,7 +24,8 @@ from limask.protocols import State
 
 @dataclass
 class AttemptJob(Job):
-    """The command of an attempt, whose folder is made when it starts; ``record`` goes into ``run.json``.
+    """The command of an attempt, whose folder is made when it starts; ``record`` goes into ``run.json``, and
+    ``seconds_before`` are those of the attempts that it goes on with.
 
     Until it is started it can be pickled, and started in another process or on another machine.
     """
@@ -31,6 +33,7 @@ class AttemptJob(Job):
     run: Run = field(kw_only=True)
     attempt: Attempt = field(kw_only=True)
     record: State = field(kw_only=True)
+    seconds_before: float = field(default=0.0, kw_only=True)
 
     def start(self) -> None:
         """Make the attempt's folder and start the command.
@@ -61,22 +64,22 @@ class AttemptJob(Job):
         return outcome
 
     def _outcome(self) -> Outcome:
-        failure = self.failure()
+        failure, seconds = self.failure(), self.seconds_before + self.seconds
         if failure is None:
             try:
                 read_tests(self.attempt)
             except LimaskError as error:
-                return Outcome("failed", self.seconds, f"ended without a result: {error}")
+                return Outcome("failed", seconds, f"ended without a result: {error}")
             file = self.attempt.results / UNTRAINED_FILE
             if file.is_file():
-                return Outcome("untrained", self.seconds, file.read_text(encoding="utf-8").strip())
-            return Outcome("finished", self.seconds)
+                return Outcome("untrained", seconds, file.read_text(encoding="utf-8").strip())
+            return Outcome("finished", seconds)
         if self.status == DIVERGED_STATUS:
-            return Outcome("diverged", self.seconds, self._what_diverged())
+            return Outcome("diverged", seconds, self._what_diverged())
         said = last_text(self.log)
         if os.strerror(errno.ENOSPC) in said:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.attempt.folder))
-        return Outcome("failed", self.seconds, f"{failure}: {last_line(self.log)}")
+        return Outcome("failed", seconds, f"{failure}: {last_line(self.log)}")
 
     def _what_diverged(self) -> str:
         """Name and step of the loss that was not finite."""
@@ -99,7 +102,10 @@ def attempt_job(folder: CampaignFolder, run: Run, attempt: Attempt | None = None
         "options": campaign.options(run),
         "command": command,
     }
-    return AttemptJob(run.id, command, attempt.log, run=run, attempt=attempt, record=record)
+    spent = 0.0 if before is None else resumable.seconds(before.results)
+    return AttemptJob(
+        run.id, command, attempt.log, run=run, attempt=attempt, record=record, seconds_before=spent
+    )
 
 
 def run_attempt(job: AttemptJob) -> Outcome | LimaskError | OSError:
