@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -80,3 +81,22 @@ def test_both_replay_buffers_are_timed_and_measured(tmp_path: Path, monkeypatch:
     # 40 of 160 episodes, of which the host's take 22 MiB; at most a quarter of it is left.
     assert float(memory["host_ms"]) == pytest.approx(22.05 / 4, abs=0.01)
     assert 0.1 < float(memory["limask_ms"]) < 22.05 / 16
+
+
+def test_the_pages_tables_are_what_the_committed_file_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parents[1] / "docs/write_speed.py"
+    spec = importlib.util.spec_from_file_location("write_speed", path)
+    assert spec is not None and spec.loader is not None
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    assert page.main(["--check"]) == 0, "run docs/write_speed.py"
+    (tmp_path / "speed.csv").write_text(
+        'case,shape,host_ms,limask_ms,ratio,spread\n"update, replay, parity",3m,2,1,2,0.125\n'
+    )
+    monkeypatch.setattr(page, "CSV", tmp_path / "speed.csv")
+    assert page.main(["--check"]) == 1
+    assert page.table({"update, replay, parity": "p"}, {"3m": "3m", "LBF": "lbf"}) == (
+        "| | 3m | LBF |\n|---|---|---|\n| p | 2.00 ± 0.12 | – |"
+    )
