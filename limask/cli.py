@@ -235,6 +235,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     peers.add_argument("--jaxmarl", type=Path, metavar="CHECKOUT", help=text)
     text = "the Python that has what JaxMARL's baselines need (default: this one)"
     peers.add_argument("--python", default=sys.executable, help=text)
+    text = "who races (default: all, JaxMARL where --jaxmarl is given)"
+    peers.add_argument(
+        "--peers", nargs="+", default=[], choices=("jaxmarl", "qmix", "qmix_fc", "qmix_lim"), help=text
+    )
     text = "maps of SMAX (default: %(default)s)"
     peers.add_argument("--maps", nargs="+", default=["3m", "2s3z"], help=text)
     peers.add_argument(

@@ -88,6 +88,7 @@ def do_bench_peers(options: argparse.Namespace) -> None:
         options.output,
         jaxmarl=options.jaxmarl,
         python=options.python,
+        racing=options.peers,
         maps=options.maps,
         seeds=options.seeds,
         steps=options.steps,

@@ -101,6 +101,8 @@ def test_a_race(
     assert "jaxmarl on 3m, seed 4" in told.err and "| 3m | qmix_fc | " in told.out
     monkeypatch.setattr(peers.subprocess, "run", lambda *args, **kwargs: pytest.fail("trained again"))
     assert main([*command, "--jaxmarl", str(jaxmarl)]) == 0
+    assert main([*command, "--jaxmarl", str(jaxmarl), "--peers", "jaxmarl"]) == 0
+    assert {row["peer"] for row in csv.DictReader((output / "peers.csv").open())} == {"jaxmarl"}
     (jaxmarl / "baselines/QLearning/qmix_rnn.py").unlink()
     assert main([*command, "--jaxmarl", str(jaxmarl)]) == 2
     assert "expected a checkout of JaxMARL" in capsys.readouterr().err
@@ -124,6 +126,8 @@ def test_a_run_that_fails_is_told_of(
         ("--maps 3m 3m", "--maps 3m 3m: one of them is there twice"),
         ("--maps 3n", "'3n' is no SMAX scenario"),
         ("--python /no/python", "--python /no/python: no such program"),
+        ("--peers jaxmarl", "--peers jaxmarl: expected --jaxmarl with a checkout"),
+        ("--peers qmix qmix", "--peers qmix qmix: one of them is there twice"),
     ],
 )
 def test_bad_options(options: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

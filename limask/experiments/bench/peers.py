@@ -63,8 +63,10 @@ class Point(NamedTuple):
 
 
 class Race(NamedTuple):
-    """What is raced: ``maps`` for ``steps`` environment steps with each of the ``seeds``."""
+    """Who races, ``jaxmarl`` or of ``HOSTS``, and on what: on ``maps`` for ``steps`` environment steps with
+    each of the ``seeds``."""
 
+    peers: Sequence[str]
     maps: Sequence[str]
     seeds: Sequence[int]
     steps: int
@@ -80,7 +82,7 @@ def peers(race: Race, output: Path, jaxmarl: Path | None, python: str) -> Table:
     Args:
         race: see ``Race``.
         output: folder for the files; runs that have ended there are not made again.
-        jaxmarl: a checkout of JaxMARL, or None to leave it out.
+        jaxmarl: a checkout of JaxMARL, where it races.
         python: the Python that has what the checkout needs.
 
     Raises:
@@ -90,7 +92,7 @@ def peers(race: Race, output: Path, jaxmarl: Path | None, python: str) -> Table:
     curves: dict[tuple[str, str, int], list[Point]] = {}
     for map_name in race.maps:
         for seed in race.seeds:  # one after the other, so that what the machine does falls on all
-            for peer in (*(["jaxmarl"] if jaxmarl else []), *HOSTS):
+            for peer in race.peers:
                 file = output / f"curves/{peer}_{map_name}_{seed}_{race.steps}.csv"
                 if not file.exists():
                     command = (

@@ -63,6 +63,7 @@ def bench_peers(
     *,
     jaxmarl: Path | None,
     python: str,
+    racing: Sequence[str],
     maps: Sequence[str],
     seeds: Sequence[int],
     steps: int,
@@ -74,6 +75,7 @@ def bench_peers(
         output: folder for the files.
         jaxmarl: a checkout of JaxMARL, or None.
         python: the Python that has what it needs.
+        racing: who races; empty = all, JaxMARL where there is a checkout.
         maps: of SMAX.
         seeds: of the runs.
         steps: environment steps of each run.
@@ -84,9 +86,11 @@ def bench_peers(
             nothing has been trained then.
     """
     from limask.experiments.bench.jaxmarl_peer import BASELINE
-    from limask.experiments.bench.peers import Race, peers
+    from limask.experiments.bench.peers import HOSTS, Race, peers
 
     require(PYMARLZOOPLUS, "smax")
+    if jaxmarl is None and "jaxmarl" in racing:
+        raise LimaskError("--peers jaxmarl: expected --jaxmarl with a checkout of it as well")
     if jaxmarl is not None and not (jaxmarl / BASELINE / "qmix_rnn.py").is_file():
         raise LimaskError(
             f"--jaxmarl {jaxmarl} has no {BASELINE / 'qmix_rnn.py'}: expected a checkout of JaxMARL "
@@ -96,12 +100,13 @@ def bench_peers(
         raise LimaskError(f"--python {python}: no such program; name the Python that has what JaxMARL needs")
     if steps < _LEAST_STEPS:
         raise LimaskError(f"--steps {steps}: expected at least {_LEAST_STEPS}")
-    for name, given in (("--maps", maps), ("--seeds", seeds)):
+    for name, given in (("--peers", racing), ("--maps", maps), ("--seeds", seeds)):
         if len(set(given)) < len(given):
             raise LimaskError(f"{name} {' '.join(map(str, given))}: one of them is there twice")
     for map_name in maps:
         scenario_sizes(map_name)
     if force:
         shutil.rmtree(output / "curves", ignore_errors=True)
-    print(markdown_table(peers(Race(maps, seeds, steps), output, jaxmarl, python)))
+    racing = racing or [*(["jaxmarl"] if jaxmarl else []), *HOSTS]
+    print(markdown_table(peers(Race(racing, maps, seeds, steps), output, jaxmarl, python)))
     print(f"Written: {output / 'peers.csv'}")
