@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import host_parts
@@ -12,9 +13,11 @@ import torch
 from run_parts import save_run
 
 from limask import resources
+from limask.config import LimConfig
 from limask.errors import LimaskError
 from limask.experiments import hosted
 from limask.hosts.base import Host
+from limask.learning.checkpoints import forgetting_note
 from limask.networks.transfer import Team, fitted
 from limask.protocols import State
 
@@ -95,6 +98,21 @@ def test_agents_that_limask_brings_are_a_start(host: Host) -> None:
     folder = resources.models_dir() / "qmix_lim_robust/3m/models/150035"
     weights = torch.load(folder / "agent.th", weights_only=True)
     assert torch.equal(agent.state_dict()["rnn.weight_hh"], weights["rnn.weight_hh"])
+
+
+@pytest.mark.parametrize(
+    ("start", "options", "is_told"),
+    [
+        ("qmix_lim_robust/3m", {"epsilon_start": 1.0}, True),
+        ("qmix_lim_robust/3m", {"epsilon_start": 0.1}, False),
+        ("qmix_lim_robust/3m", {}, False),  # policies do not act at random
+        ("", {"epsilon_start": 1.0}, False),
+    ],
+)
+def test_agents_that_would_forget_are_told_of(start: str, options: dict[str, float], is_told: bool) -> None:
+    config = LimConfig.from_block({"start_from": start})
+    said = forgetting_note(config, SimpleNamespace(**options))  # type: ignore[arg-type]
+    assert said.startswith("lim.start_from with epsilon_start=1.0: ") == bool(said) == is_told
 
 
 def test_what_nothing_can_start_from(host: Host, runs: dict[str, Path], tmp_path: Path) -> None:

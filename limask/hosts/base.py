@@ -28,7 +28,7 @@ from limask.envs.vector_runner import VectorRunner
 from limask.envs.worker_runner import WorkerRunner
 from limask.errors import LimaskError
 from limask.faults import read_faults
-from limask.learning.checkpoints import Checkpoints, start_from
+from limask.learning.checkpoints import Checkpoints, forgetting_note, start_from
 from limask.learning.learner import LimLearner
 from limask.learning.replay import CompactReplay
 from limask.learning.wrapped_learner import PREFIX, WrappedLearner
@@ -223,7 +223,8 @@ class Host(ABC):
             except LimaskError:
                 built.close_env()
                 raise
-            for said in (line, layouts.flat_note(config, args.env, env_args)):
+            notes = layouts.flat_note(config, args.env, env_args), forgetting_note(config, args)
+            for said in (line, *notes):
                 if said:
                     logger.console_logger.info(said)
             return built

@@ -29,6 +29,9 @@ _OPTIONS = {
 }  # fmt: skip
 
 
+#: Share of random actions above which trained agents forget (docs/results/transfer).
+_FORGETS = 0.5
+
 #: What a checkpoint says of the team that its agents were trained in.
 TEAM = "team.json"
 
@@ -108,6 +111,18 @@ def read_team(checkpoint: Path) -> Team:
         return Team(**json.loads((checkpoint / TEAM).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise LimaskError(f"{checkpoint / TEAM} is damaged ({error}): use another checkpoint") from error
+
+
+def forgetting_note(config: LimConfig, args: Args) -> str:
+    """A line for the log of a run that begins with trained agents and has them act at random; empty for the
+    others."""
+    epsilon = getattr(args, "epsilon_start", 0.0)
+    if not config.start_from or epsilon <= _FORGETS:
+        return ""
+    return (
+        f"lim.start_from with epsilon_start={epsilon}: the agents begin by acting at random, and lose much "
+        "of what they know; epsilon_start=0.1 has them go on with it"
+    )
 
 
 def start_from(path: str, agent: LimAgent) -> None:
