@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md that say what docs/results/speed.csv holds.
+"""Writes the tables of docs/performance.md that say what docs/results/speed.csv and docs/results/peers hold.
 
 ``python docs/write_speed.py`` renews them; ``--check`` changes nothing, and fails where they are not current.
 """
@@ -11,9 +11,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from limask.experiments.bench import peers
+from limask.experiments.display import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/performance.md"
-CSV = ROOT / "docs/results/speed.csv"
+CSV, PEERS = ROOT / "docs/results/speed.csv", ROOT / "docs/results/peers"
 
 #: Map by its heading.
 MAPS = {"LBF 8x8-2p-3f": "lbf_8x8_2p_3f", "3m": "3m", "2s3z": "2s3z", "27m_vs_30m": "27m_vs_30m"}
@@ -78,11 +81,23 @@ def _ratio(row: Mapping[str, str] | None) -> str:
     return f"{ratio} ± {spread:.2f}" if spread else ratio
 
 
+def race(file: Path) -> str:
+    """The table of a race, of its curves."""
+    curves: dict[tuple[str, str, int], list[peers.Point]] = {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            point = peers.Point(int(row["steps"]), float(row["win_rate"]), float(row["cpu_seconds"]))
+            curves.setdefault((row["peer"], row["map"], int(row["seed"])), []).append(point)
+    return markdown_table(peers.table(curves))
+
+
 def renewed(text: str) -> str:
     """The page with its tables written anew."""
-    for name, (rows, maps) in TABLES.items():
+    tables = {name: table(*of) for name, of in TABLES.items()}
+    tables |= {name: race(PEERS / f"{name}.csv") for name in ("peers",)}
+    for name, of in tables.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        written = f"{begin}\n\n{table(rows, maps)}\n\n{end}"
+        written = f"{begin}\n\n{of}\n\n{end}"
         text, n = re.subn(
             f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, to=written: to, text, flags=re.S
         )
