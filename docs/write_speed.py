@@ -10,9 +10,10 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 
 from limask.experiments.bench import peers
-from limask.experiments.display import markdown_table
+from limask.experiments.display import markdown_table, percent
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/performance.md"
@@ -81,20 +82,35 @@ def _ratio(row: Mapping[str, str] | None) -> str:
     return f"{ratio} ± {spread:.2f}" if spread else ratio
 
 
-def race(file: Path) -> str:
-    """The table of a race, of its curves."""
+def ends(curves: peers.Curves) -> str:
+    """The mean over seeds of the wins in the last three tests, of each peer on each map."""
+    names = dict.fromkeys(peer for peer, _, _ in curves)
+    lines = [f"| | {' | '.join(f'`{name}`' for name in names)} |", f"|---|{'---|' * len(names)}"]
+    for map_name in dict.fromkeys(map_name for _, map_name, _ in curves):
+        cells = []
+        for name in names:
+            own = [curve for key, curve in curves.items() if key[:2] == (name, map_name)]
+            cells.append(percent(mean(point.win_rate for curve in own for point in curve[-3:])))
+        lines.append(f"| `{map_name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def raced(file: Path) -> peers.Curves:
+    """The curves of a race."""
     curves: dict[tuple[str, str, int], list[peers.Point]] = {}
     with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             point = peers.Point(int(row["steps"]), float(row["win_rate"]), float(row["cpu_seconds"]))
             curves.setdefault((row["peer"], row["map"], int(row["seed"])), []).append(point)
-    return markdown_table(peers.table(curves))
+    return curves
 
 
 def renewed(text: str) -> str:
     """The page with its tables written anew."""
     tables = {name: table(*of) for name, of in TABLES.items()}
-    tables |= {name: race(PEERS / f"{name}.csv") for name in ("peers", "longer")}
+    for name in ("peers", "longer"):
+        curves = raced(PEERS / f"{name}.csv")
+        tables |= {name: markdown_table(peers.table(curves)), f"{name}_end": ends(curves)}
     for name, of in tables.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         written = f"{begin}\n\n{of}\n\n{end}"
