@@ -211,6 +211,20 @@ def test_one_line_tells_of_an_environment_without_a_layout(
     assert flat_note(read_options({"layout": layout}), env, env_args) == "".join(lines)
 
 
+@pytest.mark.parametrize("epsilon", [1.0, 0.1])
+def test_the_log_tells_of_trained_agents_that_would_act_at_random(
+    host: Host, caplog: pytest.LogCaptureFixture, epsilon: float
+) -> None:
+    args = host_parts.make_args(
+        host, "qmix_entity_lim", env="smax", env_args={"map_name": "3m"}, buffer_cpu_only=True
+    )
+    args.n_features, args.epsilon_start, args.lim["start_from"] = 75, epsilon, "qmix_lim_robust/3m"
+    with caplog.at_level(logging.INFO, logger="declared"):
+        host._checked(Runner)(args, SimpleNamespace(console_logger=logging.getLogger("declared")))
+    lines = [line for line in caplog.messages if line.startswith("lim.start_from with epsilon_start=1.0: ")]
+    assert len(lines) == (epsilon == 1.0)
+
+
 def test_a_size_that_is_not_the_layouts_is_refused_before_training_and_the_environment_closed(
     host: Host,
 ) -> None:

@@ -6,7 +6,7 @@ python docs/results/claim/endpoints.py
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +20,7 @@ from limask.experiments.evaluation.compare import compared
 from limask.experiments.report import plots
 from limask.experiments.report.data import Estimate, Numbers, Ratio, Result
 from limask.experiments.report.numbers import numbers, score, tasks
-from limask.experiments.report.tables import interval, over, two_digits
+from limask.experiments.report.tables import interval, over, ratio_text, two_digits
 
 HERE = Path(__file__).parent
 CAMPAIGNS = ("claim", "claim_sensors", "claim_published")
@@ -93,13 +93,7 @@ def steps(of: Numbers, arm: str, baseline: str) -> Table:
     cells = []
     for ratios in by_maps.values():
         maps = ratios[0].maps
-        texts = [
-            f"{ratio.bound} {interval(ratio.estimate, two_digits)}".strip()
-            if ratio.is_reached
-            else "not reached"
-            for ratio in ratios
-        ]
-        cells.append([maps[0] if len(maps) == 1 else f"all {len(maps)}", *texts])
+        cells.append([maps[0] if len(maps) == 1 else f"all {len(maps)}", *map(ratio_text, ratios)])
     goals = [f"steps to {percent(threshold)}" for threshold in of.thresholds]
     return Table([f"{arm} over {baseline}", *goals], cells, (0,))
 
@@ -118,9 +112,9 @@ def verdict(of: Numbers, arm: str, baseline: str) -> str:
     return f"{text} Its upper end is to be below {BOUND}: **{outcome}**."
 
 
-def scores(of: Numbers, maps: Iterable[str] | None = None) -> Table:
+def scores(of: Numbers) -> Table:
     """Final score of each arm on each map, and over all maps that know wins."""
-    names = [task.map for task in of.tasks if maps is None or task.map in maps]
+    names = [task.map for task in of.tasks]
     cells = {(cell.arm, cell.map): cell for cell in of.cells}
     wins = {overall.arm: overall.final for overall in of.overall}
     rows = []

@@ -150,7 +150,7 @@ _INFERRING = ("qmix_ma2e", "qmix_li_ma2e")
 _TRAINED = {"team": {"pretrain_updates": 0, "finetune_calls": 0}}
 
 
-#: What lets losses and masks reach the values.
+#: What lets losses and masks reach the values, or is inferred besides.
 _REACHING: dict[str, dict[str, Any]] = {
     "faults.replay=1": {"faults": {"replay": 1.0, "dropout": [0, 0.8]}},
     "masker.replay=1": {"masker": {"replay": 1.0, "ratio": [0, 0.8]}},

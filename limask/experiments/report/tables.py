@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from limask.config.nested import flat
 from limask.experiments.display import Table, clock, percent
-from limask.experiments.report.data import Cell, Estimate, Report, RunRecord
+from limask.experiments.report.data import Cell, Estimate, Ratio, Report, RunRecord
 from limask.experiments.report.text import many
 from limask.protocols import Block
 
@@ -74,14 +74,18 @@ def _scores(cell: Cell) -> list[str]:
     return [interval(cell.final, text), interval(cell.area, text)]
 
 
+def ratio_text(ratio: Ratio) -> str:
+    """``≤ 0.73 (0.61 to 0.88)``, with the bound only where there is one, or that nobody got there."""
+    sign = f"{ratio.bound} " if ratio.bound and ratio.estimate else ""
+    return sign + interval(ratio.estimate, two_digits) if ratio.is_reached else "not reached"
+
+
 def ratios(report: Report) -> Table:
     """Ratio of the steps of two arms to each threshold, on each map and over all maps."""
     by_row: dict[tuple[str, str], list[str]] = {}
     for ratio in report.numbers.ratios:
         key = f"{ratio.arm} / {ratio.baseline}", over(ratio.maps)
-        sign = f"{ratio.bound} " if ratio.bound and ratio.estimate else ""
-        text = sign + interval(ratio.estimate, two_digits) if ratio.is_reached else "not reached"
-        by_row.setdefault(key, []).append(text)
+        by_row.setdefault(key, []).append(ratio_text(ratio))
     goals = [f"steps to {percent(threshold)}" for threshold in report.numbers.thresholds]
     return Table(["arms", "map", *goals], [[*key, *texts] for key, texts in by_row.items()], (0, 1))
 
