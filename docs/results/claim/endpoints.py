@@ -6,7 +6,7 @@ python docs/results/claim/endpoints.py
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -16,7 +16,9 @@ from limask.experiments import statistics as stats
 from limask.experiments.campaign.collect import Test
 from limask.experiments.campaign.plan import Campaign, read_campaign
 from limask.experiments.display import Table, clock, markdown_table, percent
-from limask.experiments.evaluation.compare import compared
+from limask.experiments.evaluation.compare import compared, read_matrices, scores_of
+from limask.experiments.evaluation.evaluate_output import read_csv
+from limask.experiments.evaluation.units import MEASURES
 from limask.experiments.report import plots
 from limask.experiments.report.data import Estimate, Numbers, Ratio, Result
 from limask.experiments.report.numbers import numbers, score, tasks
@@ -27,6 +29,7 @@ CAMPAIGNS = ("claim", "claim_sensors", "claim_published")
 #: What success was said to be: the upper end of the interval of the ratio of steps.
 BOUND = 0.73
 GOAL = 0.8
+ROBUST = "qmix_lim_robust"
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -128,6 +131,18 @@ def scores(of: Numbers) -> Table:
     return Table(["at the end", *names, "all that know wins"], rows, (0,))
 
 
+def points(estimate: Estimate) -> str:
+    """``5 (2 to 7)``, of shares."""
+    return interval(estimate, lambda value: f"{100 * value + 0:.0f}")
+
+
+def more_of(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> Estimate:
+    """How much more some runs have than others, by maps; a map with one of them gives no interval."""
+    more = Estimate(*stats.mean_difference(ours, theirs, np.random.default_rng(0)))
+    is_single = any(len(runs) == 1 for by_map in (ours, theirs) for runs in by_map.values())
+    return Estimate(more.value) if is_single else more
+
+
 def difference(of: Numbers, arm: str, baseline: str) -> str:
     """How much more an arm wins at the end than another, over the maps that both have."""
     wins = {task.map for task in of.tasks if task.measure == "win rate"}
@@ -139,10 +154,7 @@ def difference(of: Numbers, arm: str, baseline: str) -> str:
     if not both:
         return ""
     ours, theirs = ({name: by_map[name] for name in both} for by_map in finals.values())
-    more = Estimate(*stats.mean_difference(ours, theirs, np.random.default_rng(0)))
-    if any(len(runs) == 1 for by_map in (ours, theirs) for runs in by_map.values()):
-        more = Estimate(more.value)
-    return f"`{arm}` less `{baseline}`, in points: {interval(more, lambda value: f'{100 * value:.0f}')}."
+    return f"`{arm}` less `{baseline}`, in points: {points(more_of(ours, theirs))}."
 
 
 def seconds() -> Table:
@@ -181,37 +193,81 @@ def page() -> tuple[str, Numbers]:
         difference(main, "qmix_lim", "qmix_fc"),
         difference(main, "qmix_lim", "qmix_entity"),
         "## 4. Wins kept when sensors fail",
-        *(sensors() or ["Not measured yet."]),
+        *(sensors(found) or ["Not measured yet."]),
         "## 5. Informed against random masks",
         *(informed(found) or ["Not measured yet."]),
         "## 6. Time",
         markdown_table(seconds()),
+        "## 7. How they fight",
+        *(fighting() or ["Not measured yet."]),
     ]
     return "\n\n".join(filter(None, parts)) + "\n", main
 
 
-def sensors() -> list[str]:
+def sensors(found: Sequence[Result]) -> list[str]:
     """Arms that were trained on lost sightings, against each other."""
     if not (path := HERE / "claim_sensors/evaluate.csv").exists():
         return []
     against = ("entity_burst", "fc_burst", "sightings_burst")
     first, *others = ([*map(markdown_table, compared([path], against=arm))] for arm in against)
-    return [*first, *(tables[-1] for tables in others)]
+    of = beside(found, ROBUST, "qmix_lim")
+    ends = [difference(of, ROBUST, "qmix_lim")] if of else []
+    return [wins_kept(path, against[0]), *first, *(tables[-1] for tables in others), *ends]
+
+
+def wins_kept(path: Path, baseline: str) -> str:
+    """The fourth endpoint in a sentence."""
+    rows = read_csv(path)
+    matrices = read_matrices(rows, scores_of(rows)[0])
+    ours, theirs = ({of.map_name: of.means(arm, {}) for of in matrices} for arm in (ROBUST, baseline))
+    more = more_of(ours, theirs)
+    text = f"`{ROBUST}` keeps {points(more)} points more than `{baseline}` over {over([*ours])}."
+    if more.low is None:
+        return f"{text} With one seed there is no interval, and nothing is said."
+    return f"{text} The interval is to lie above 0: **{'success' if more.low > 0 else 'no success'}**."
+
+
+def beside(found: Sequence[Result], arm: str, baseline: str) -> Numbers | None:
+    """An arm of the second campaign and one of the first, on the maps and seeds that both have."""
+    campaign = read_campaign(Path("claim_sensors"))
+    maps = {env.id for env in campaign.environments}
+    kept = [result for result in found if result.map in maps and result.seed in campaign.seeds]
+    if not {arm, baseline} <= {result.arm for result in kept}:
+        return None
+    return of_arms(kept, [baseline, arm], campaign)
 
 
 def informed(found: Sequence[Result]) -> list[str]:
-    """Masks by saliency against random ones, on the maps and seeds that both have."""
-    arms, campaign = ["qmix_lim", "qmix_lim_saliency"], read_campaign(Path("claim_sensors"))
-    maps = {env.id for env in campaign.environments}
-    kept = [result for result in found if result.map in maps and result.seed in campaign.seeds]
-    if not {*arms} <= {result.arm for result in kept}:
+    """Masks by saliency against random ones."""
+    arms = ("qmix_lim_saliency", "qmix_lim")
+    if not (of := beside(found, *arms)):
         return []
-    of = of_arms(kept, arms, campaign)
     return [
-        markdown_table(steps(of, *arms[::-1])),
+        markdown_table(steps(of, *arms)),
         markdown_table(scores(of)),
-        difference(of, *arms[::-1]),
+        difference(of, *arms),
     ]
+
+
+def fighting() -> list[str]:
+    """What was measured of the battles of the last agents: by arms on each map, and what ours has more."""
+    if not (path := HERE / "tactics.csv").exists():
+        return []
+    by_map: dict[str, Table] = {}
+    more = Table(["qmix_lim has more than", "qmix_fc", "qmix_entity"], [], (0,))
+    for measure, meaning in MEASURES.items():
+        if measure == "branches":
+            continue
+        row = [meaning]
+        for baseline in more.header[1:]:
+            *of_maps, differences = compared([path], against=baseline, measure=measure)
+            row += [cells[2] for cells in differences.rows if cells[0] == "qmix_lim"]
+        more.rows.append(row)
+        for of_map in of_maps:
+            name = of_map.header[0].partition(":")[0]
+            table = by_map.setdefault(name, Table([name, *of_map.header[1:]], [], (0,)))
+            table.rows.append([meaning, *of_map.rows[0][1:]])
+    return [*map(markdown_table, [*by_map.values(), more])]
 
 
 if __name__ == "__main__":
