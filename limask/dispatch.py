@@ -128,8 +128,8 @@ def do_compare(options: argparse.Namespace) -> None:
             weights[name] = float(number)
         except ValueError:
             weights[name] = -1.0
-        if not 0 < weights[name] < math.inf:
-            raise LimaskError(f"--weight {given}: expected a kind and a number above 0, as in nearest=2")
+        if not 0 <= weights[name] < math.inf:
+            raise LimaskError(f"--weight {given}: expected a kind and a number from 0 on, as in nearest=2")
     compare(
         options.files,
         against=options.against,

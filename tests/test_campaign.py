@@ -191,7 +191,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("faults_2s3z", 15),
         ("headroom", 15),
         ("in_sight", 10),
-        ("informed", 50),
+        ("informed", 60),
         ("masking", 21),
         ("masks", 18),
         ("methods", 30),

@@ -66,6 +66,11 @@ def test_a_kind_may_count_more(tmp_path: Path) -> None:
     assert cells(text, "plain") == ["3m", "5 (-10 to 20)", "-42 (-62 to -22)"]
 
 
+def test_a_kind_may_be_left_out(tmp_path: Path) -> None:
+    text = compare([table(tmp_path / "a.csv", ROWS)], weights={"nearest": 0})
+    assert cells(text, "mean of what goes wrong, without nearest") == ["30 (20 to 40)", "80 (70 to 90)"]
+
+
 def test_maps_count_alike_in_what_is_compared(tmp_path: Path) -> None:
     """On 8m, one seed: 10 and 20 points more; with 3m's −5 and 45 that is 2.5 and 32.5."""
     more = [row("plain", 1, "dropout", 0.0, 0.5, "8m"), row("plain", 1, "dropout", 0.4, 0.1, "8m"),
@@ -155,8 +160,9 @@ def test_runs_that_cannot_be_compared(tmp_path: Path, rows: list[Row], words: st
     [
         ("--against limm", "--against limm: not there; did you mean 'lim'? (known: plain, lim)"),
         ("--weight nerest=2", "did you mean 'nearest'?"),
-        ("--weight nearest", "--weight nearest: expected a kind and a number above 0, as in nearest=2"),
-        ("--weight nearest=-2", "--weight nearest=-2: expected a kind and a number above 0"),
+        ("--weight nearest", "--weight nearest: expected a kind and a number from 0 on, as in nearest=2"),
+        ("--weight nearest=-2", "--weight nearest=-2: expected a kind and a number from 0 on"),
+        ("--weight nearest=0 dropout=0", "--weight: every kind that goes wrong on 3m has 0"),
         ("--weight nearest=inf", "--weight nearest=inf: expected"),
     ],
 )

@@ -68,7 +68,7 @@ def compare(
     Args:
         files: CSV files of ``limask evaluate``.
         against: the arm that the others are compared with; None = the first.
-        weights: how often a kind of fault counts in the mean, 1 for those that are not named.
+        weights: how often a kind of fault counts in the mean, 1 for those that are not named, 0 for never.
         measure: a column of ``units.MEASURES`` to compare in place of scores.
         output: folder for ``compare.md``, or None for no file.
         force: whether that is written anew.
@@ -113,6 +113,12 @@ def compared(
     matrices = read_matrices(rows, scores)
     _check_names("--against", [against] if against else [], arms)
     _check_names("--weight", weights, dict.fromkeys(name for of in matrices for name, _ in of.faults))
+    for matrix in matrices:
+        wrong = [name for name, _ in matrix.faults if name != NOTHING[0]]
+        if wrong and not any(weights.get(name, 1) for name in wrong):
+            raise LimaskError(
+                f"--weight: every kind that goes wrong on {matrix.map_name} has 0: leave one its 1"
+            )
     tables = [_scores(matrix, arms, weights, text) for matrix in matrices]
     return tables + ([_differences(matrices, arms, against or arms[0], weights, text)] if arms[1:] else [])
 
@@ -231,8 +237,8 @@ def _differences(
 
 
 def _mean(weights: Mapping[str, float]) -> str:
-    weighted = "".join(f", {name} × {weight:g}" for name, weight in weights.items())
-    return f"mean of what goes wrong{weighted}"
+    counted = (f"{name} × {weight:g}" if weight else f"without {name}" for name, weight in weights.items())
+    return ", ".join(["mean of what goes wrong", *counted])
 
 
 def _seeds(scores: Sequence[float], text: Callable[[float], str]) -> str:
