@@ -197,6 +197,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("methods", 30),
         ("methods_4m", 30),
         ("pilot", 40),
+        ("robust", 20),
         ("short_sight", 30),
         ("short_sight_long", 15),
         ("transfer", 18),
