@@ -55,11 +55,27 @@ qmix_lim,3s_vs_3z,2,waiting,,0,
 """
 
 
-def test_endpoints_by_hand(endpoints: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half the steps, in both seeds: the interval is the ratio itself."""
+@pytest.fixture
+def folder(endpoints: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a claim of two arms on one map with two seeds."""
     monkeypatch.setattr(endpoints, "HERE", tmp_path)
     (tmp_path / "curves.csv").write_text(CURVES, encoding="utf-8")
     (tmp_path / "runs.csv").write_text(RUNS, encoding="utf-8")
+    return tmp_path
+
+
+def add_sensors(folder: Path, arm: str) -> Path:
+    """The folder of the second campaign, whose ``arm`` did as qmix_fc in the first."""
+    other = folder / "claim_sensors"
+    other.mkdir()
+    for name, text in (("curves.csv", CURVES), ("runs.csv", RUNS)):
+        lines = [line for line in text.splitlines(True) if "lim," not in line]
+        (other / name).write_text("".join(lines).replace("qmix_fc", arm), encoding="utf-8")
+    return other
+
+
+def test_endpoints_by_hand(endpoints: ModuleType, folder: Path) -> None:
+    """Half the steps, in both seeds: the interval is the ratio itself."""
     text, _ = endpoints.page()
     assert (
         "Over 3s_vs_3z the ratio is 0.50 (0.50 to 0.50). Its upper end is to be below 0.73: **success**"
@@ -71,26 +87,15 @@ def test_endpoints_by_hand(endpoints: ModuleType, tmp_path: Path, monkeypatch: p
     assert "| qmix_fc | 1:01 |" in text and "| qmix_lim | 1:30 |" in text
     assert text.count("Not measured yet.") == 3
     swapped = CURVES.replace("fc", "x").replace("lim", "fc").replace("x,", "lim,")
-    (tmp_path / "curves.csv").write_text(swapped, encoding="utf-8")
+    (folder / "curves.csv").write_text(swapped, encoding="utf-8")
     text, _ = endpoints.page()
     assert "the ratio is 2.00 (2.00 to 2.00). Its upper end is to be below 0.73: **no success**" in text
 
 
 def test_arms_of_the_other_campaigns_are_compared_where_they_are_made(
-    endpoints: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    endpoints: ModuleType, folder: Path
 ) -> None:
-    monkeypatch.setattr(endpoints, "HERE", tmp_path)
-    (tmp_path / "curves.csv").write_text(CURVES, encoding="utf-8")
-    (tmp_path / "runs.csv").write_text(RUNS, encoding="utf-8")
-    other = tmp_path / "claim_sensors"
-    other.mkdir()
-    for name, text in (("curves.csv", CURVES), ("runs.csv", RUNS)):
-        informed = "".join(
-            line.replace("qmix_fc", "qmix_lim_saliency")
-            for line in text.splitlines(True)
-            if "lim," not in line
-        )
-        (other / name).write_text(informed, encoding="utf-8")
+    add_sensors(folder, "qmix_lim_saliency")
     text, _ = endpoints.page()
     assert "| 3s_vs_3z | 1.50 (1.00 to 2.00) | 2.00 (2.00 to 2.00) |" in text.partition("## 5.")[2]
     assert "`qmix_lim_saliency` less `qmix_lim`, in points: -15 (-20 to -10)." in text
@@ -106,16 +111,9 @@ def evaluated(arm: str, seed: int, fault: str, severity: float, rate: float, mor
     return f"\n{arm},3s_vs_3z,{seed},150000,3s_vs_3z,{fault},{severity},128,{rate},0,1,10,0.1{more}"
 
 
-def test_wins_kept_by_hand(endpoints: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wins_kept_by_hand(endpoints: ModuleType, folder: Path) -> None:
     """0.7 and 0.5 under two faults, against 0.5 and 0.5 in one seed and 0.3 and 0.5 in the other."""
-    monkeypatch.setattr(endpoints, "HERE", tmp_path)
-    (tmp_path / "curves.csv").write_text(CURVES, encoding="utf-8")
-    (tmp_path / "runs.csv").write_text(RUNS, encoding="utf-8")
-    other = tmp_path / "claim_sensors"
-    other.mkdir()
-    for name, text in (("curves.csv", CURVES), ("runs.csv", RUNS)):
-        robust = [line for line in text.splitlines(True) if "lim," not in line]
-        (other / name).write_text("".join(robust).replace("qmix_fc", "qmix_lim_robust"), encoding="utf-8")
+    other = add_sensors(folder, "qmix_lim_robust")
     text = EVALUATED
     for arm, dropped in (
         ("qmix_lim_robust", (0.7, 0.7)),
@@ -140,19 +138,14 @@ def test_wins_kept_by_hand(endpoints: ModuleType, tmp_path: Path, monkeypatch: p
     assert "to lie above 0: **no success**" in endpoints.page()[0]
 
 
-def test_how_they_fight_by_hand(
-    endpoints: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(endpoints, "HERE", tmp_path)
-    (tmp_path / "curves.csv").write_text(CURVES, encoding="utf-8")
-    (tmp_path / "runs.csv").write_text(RUNS, encoding="utf-8")
+def test_how_they_fight_by_hand(endpoints: ModuleType, folder: Path) -> None:
     columns = list(MEASURES)
     text = f"{EVALUATED},{','.join(columns)}"
     for arm, focus in (("qmix_fc", (0.2, 0.4)), ("qmix_entity", (0.5, 0.5)), ("qmix_lim", (0.6, 0.8))):
         for seed, value in enumerate(focus):
             numbers = [str(value) if name == "focus" else "0.5" for name in columns]
             text += evaluated(arm, seed, "none", 0, 0.9, f",{','.join(numbers)}")
-    (tmp_path / "tactics.csv").write_text(text, encoding="utf-8")
+    (folder / "tactics.csv").write_text(text, encoding="utf-8")
     seventh = endpoints.page()[0].partition("## 7.")[2]
     assert f"| {MEASURES['focus']} | 0.30 (0.20, 0.40) | 0.50 (0.50, 0.50) | 0.70 (0.60, 0.80) |" in seventh
     assert f"| {MEASURES['focus']} | 0.40 (0.20 to 0.60) | 0.20 (0.10 to 0.30) |" in seventh
