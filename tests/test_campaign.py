@@ -201,6 +201,7 @@ def test_plan_and_commands(block: Callable[..., Given], host: Path) -> None:
         ("short_sight", 30),
         ("short_sight_long", 15),
         ("transfer", 18),
+        ("unseen", 16),
         ("view", 9),
         ("wrong", 40),
         ("warmup", 30),
