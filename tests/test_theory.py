@@ -101,7 +101,8 @@ def distilled(views: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     optimiser = torch.optim.SGD([values], lr=0.5)
     for _ in range(2000):
         optimiser.zero_grad()
-        loss = distillation_loss(values[views].unsqueeze(1), teacher, torch.ones_like(teacher) > 0)
+        is_available, credit = torch.ones_like(teacher) > 0, torch.ones(teacher.shape[:2])
+        loss = distillation_loss(values[views].unsqueeze(1), teacher, is_available, credit)
         loss.backward()
         optimiser.step()
     return values.detach()

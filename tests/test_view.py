@@ -19,7 +19,8 @@ from limask.networks.packing import Packing
 FULL = torch.tensor([[[1.0, 2.0, 6.0], [4.0, 0.0, 9.0], [5.0, 0.0, 0.0]]])
 HIDDEN = torch.tensor([[[2.0, 2.0, 4.0], [1.0, 0.0, 0.0], [8.0, 1.0, 1.0]]])
 AVAILABLE = torch.tensor([[[1, 1, 1], [1, 1, 0], [1, 0, 0]]]) > 0
-LEARNS = {"view": {"weight": 0.1}, "autoencoder": {"warmup": 0, "share": 0.5}}
+CREDIT = torch.tensor([[2.0, 0.5, 3.0]])
+LEARNS = {"view": {"weight": 1.0}, "autoencoder": {"warmup": 0, "share": 0.5}}
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +32,34 @@ def host() -> Host:
 
 
 def test_distillation_by_hand() -> None:
-    # Squares: 1 + 0 + 4, and 9 + 0, over five actions. Variances: 14/3 about 3, and 4 about 2.
-    expected = (14 / 5) / (13 / 3)
-    assert distillation_loss(HIDDEN, FULL, AVAILABLE).item() == pytest.approx(expected, rel=1e-6)
+    # Squares: 2² · (1 + 0 + 4), and 0.5² · (9 + 0), over five actions.
+    loss = distillation_loss(HIDDEN, FULL, AVAILABLE, CREDIT)
+    assert loss.item() == pytest.approx((20 + 2.25) / 5, rel=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 7.0, 1e4])
 def test_distillation_is_the_same_at_any_scale_of_the_values(scale: float) -> None:
-    """QMIX leaves the scale of Q_i free, and where they lie."""
-    plain = distillation_loss(HIDDEN, FULL, AVAILABLE)
-    scaled = distillation_loss(scale * HIDDEN + 3 * scale, scale * FULL + 3 * scale, AVAILABLE)
+    """QMIX leaves the scale of Q_i free, and where they lie: the mixer makes up for it."""
+    plain = distillation_loss(HIDDEN, FULL, AVAILABLE, CREDIT)
+    scaled = distillation_loss(
+        scale * HIDDEN + 3 * scale, scale * FULL + 3 * scale, AVAILABLE, CREDIT / scale
+    )
     torch.testing.assert_close(scaled, plain, rtol=1e-3, atol=0)
+
+
+def test_distillation_is_as_small_as_what_the_battle_still_tells() -> None:
+    """With the same mixer values that hardly differ have hardly a loss, as they have hardly a TD error."""
+    plain = distillation_loss(HIDDEN, FULL, AVAILABLE, CREDIT)
+    faint = distillation_loss(0.01 * HIDDEN, 0.01 * FULL, AVAILABLE, CREDIT)
+    torch.testing.assert_close(faint, 1e-4 * plain)
 
 
 def test_distillation_has_gradients_where_there_is_a_choice_and_for_the_hidden_view_alone() -> None:
     hidden, full = HIDDEN.clone().requires_grad_(), FULL.clone().requires_grad_()
-    distillation_loss(hidden, full, AVAILABLE).backward()
+    distillation_loss(hidden, full, AVAILABLE, CREDIT).backward()
     assert full.grad is None
-    # 2 · difference / 5 / variance; nothing for what is not available, and nothing for the dead.
-    expected = 2 * (HIDDEN - FULL) / 5 / (13 / 3)
+    # 2 · credit² · difference / 5; nothing for what is not available, and nothing for the dead.
+    expected = 2 * CREDIT.square().unsqueeze(-1) * (HIDDEN - FULL) / 5
     expected[0, 1, 2] = 0
     expected[0, 2] = 0
     torch.testing.assert_close(hidden.grad, expected)
@@ -57,7 +67,7 @@ def test_distillation_has_gradients_where_there_is_a_choice_and_for_the_hidden_v
 
 def test_distillation_without_any_choice_is_nothing() -> None:
     hidden = HIDDEN.clone().requires_grad_()
-    loss = distillation_loss(hidden, FULL, AVAILABLE & (torch.arange(3) == 0))
+    loss = distillation_loss(hidden, FULL, AVAILABLE & (torch.arange(3) == 0), CREDIT)
     loss.backward()
     assert loss.item() == 0
     assert hidden.grad is not None and not hidden.grad.any()
@@ -66,7 +76,7 @@ def test_distillation_without_any_choice_is_nothing() -> None:
 # -- in training -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ["qmix_lim", "qmix_fc_lim", "qmix_entity_lim"])
+@pytest.mark.parametrize("algorithm", ["qmix_lim", "qmix_fc_lim", "qmix_entity_lim", "iql_lim"])
 def test_the_teacher_sees_everything_and_the_agent_the_hidden_view(host: Host, algorithm: str) -> None:
     learner = make_learner(host, algorithm, masker={"ratio": 0.9}, **LEARNS)
     batch, layout = make_batch(host, learner), learner.agent.layout
@@ -75,6 +85,7 @@ def test_the_teacher_sees_everything_and_the_agent_the_hidden_view(host: Host, a
             parameter.mul_(1.1)
     part = batch[:4]  # the share of 8 that is reconstructed
     packing = Packing(part["filled"].squeeze(-1).bool())
+    starts = packing.starts
     full, masks = learner.mac.sequence_inputs(part, packing), learner.reconstruction.masks
     is_hidden: list[torch.Tensor] = []
     learner.reconstruction.masks = lambda update: is_hidden.append(masks(update)) or is_hidden[0]
@@ -87,7 +98,16 @@ def test_the_teacher_sees_everything_and_the_agent_the_hidden_view(host: Host, a
         with torch.no_grad():
             q_hidden, _ = learner.agent.sequence(hidden, packing.counts)
             q_full, _ = learner.target_mac.agent.sequence(full, packing.counts)
-        losses.append(distillation_loss(q_hidden, q_full, packing.pack(part["avail_actions"]) > 0))
+            q_seen, _ = learner.agent.sequence(full, packing.counts)
+        is_available = packing.pack(part["avail_actions"])[starts] > 0
+        chosen = q_seen[starts].gather(2, packing.pack(part["actions"])[starts]).squeeze(2).requires_grad_()
+        credit = torch.ones_like(chosen)
+        if learner.mixer is not None:
+            with torch.enable_grad():
+                state = packing.pack(part["state"])[starts]
+                q_tot = learner.mixer(chosen.unsqueeze(1), state.unsqueeze(1))
+                (credit,) = torch.autograd.grad(q_tot.sum(), chosen)
+        losses.append(distillation_loss(q_hidden[starts], q_full[starts], is_available, credit))
         losses.append(view_loss(update, view))
         return losses[-1]
 
@@ -136,7 +156,8 @@ def test_the_view_waits_for_the_warmup_and_weight_zero_leaves_every_bit(host: Ho
     both = zip(plain.agent.state_dict().values(), waiting.agent.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in both)
     waiting.train(make_batch(host, waiting), 20000, 0)
-    assert waiting.logger.stats["view_loss"][-1] > 0 and "view_loss" not in plain.logger.stats
+    for name in ("view_loss", "view_grad_norm"):
+        assert waiting.logger.stats[name][-1] > 0 and name not in plain.logger.stats
 
 
 def test_with_masks_in_replay_the_teacher_still_sees_everything(host: Host) -> None:

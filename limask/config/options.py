@@ -147,8 +147,8 @@ class ViewOptions:
     )  # fmt: skip
     loss: str = option(
         "distillation",
-        "which: distillation (towards the target network's values of the full view, in units of their "
-        "variance over actions) | td (the TD loss, towards the full view's targets)",
+        "which: distillation (towards the target network's values of the full view, in units of "
+        "Q_tot) | td (the TD loss, towards the full view's targets)",
         choices=("distillation", "td"),
         used_by="entity, beliefs",
     )

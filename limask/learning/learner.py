@@ -22,6 +22,7 @@ from limask.faults import BatchSource
 from limask.layouts import tokens
 from limask.learning import signals
 from limask.learning.checkpoints import Checkpoints, blamed, check_clip, check_finite
+from limask.learning.distillation import distillation_loss
 from limask.learning.reconstruction import Look, Reconstruction
 from limask.learning.td_loss import Networks, TdLoss, TdOptions, mix, td_loss
 from limask.learning.team_reconstruction import TeamReconstruction
@@ -328,10 +329,29 @@ class TdUpdate(Update):
         gamma = self.learner.td_options.gamma
         return signals.local_errors(td.chosen.detach(), reward, terminated, td.next_values, gamma)
 
-    def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor:
+    def hidden_view_loss(self, q_values: torch.Tensor, q_full: torch.Tensor | None) -> torch.Tensor:
         """See ``Update.hidden_view_loss``."""
-        packing, starts = self.packing, self.packing.starts
-        taken = q_values[starts].gather(2, packing.pack(self.batch["actions"])[starts]).squeeze(2)
-        q_taken = mix(self.learner.mixer, taken, packing.pack(self.batch["state"])[starts])
-        targets = signals.by_step(self.whole.packing, self.td.target)[: self.batch.batch_size]
-        return self.learner.td_options.weight * (q_taken - packing.pack(targets)[starts]).square().mean()
+        starts, weight = self.packing.starts, self.learner.td_options.weight
+        if q_full is not None:
+            is_available = self._at_starts("avail_actions") > 0
+            return weight * distillation_loss(q_values[starts], q_full[starts], is_available, self.credit())
+        taken = q_values[starts].gather(2, self._at_starts("actions")).squeeze(2)
+        q_taken = mix(self.learner.mixer, taken, self._at_starts("state"))
+        return weight * (q_taken - self._of_whole(self.td.target)).square().mean()
+
+    def credit(self) -> torch.Tensor:
+        """∂Q_tot/∂Q_i (P, N) of the transitions at the actions taken; 1 without a mixer."""
+        chosen = self._of_whole(self.td.chosen.detach()).requires_grad_()
+        with torch.enable_grad():
+            q_taken = mix(self.learner.mixer, chosen, self._at_starts("state"))
+            (gradient,) = torch.autograd.grad(q_taken.sum(), chosen)
+        return gradient
+
+    def _of_whole(self, values: torch.Tensor) -> torch.Tensor:
+        """Of values of the whole update's transitions those of these episodes' (P, …)."""
+        own = signals.by_step(self.whole.packing, values)[: self.batch.batch_size]
+        return self.packing.pack(own)[self.packing.starts]
+
+    def _at_starts(self, key: str) -> torch.Tensor:
+        """What the batch holds at the steps (P, …) that transitions start from."""
+        return self.packing.pack(self.batch[key])[self.packing.starts]

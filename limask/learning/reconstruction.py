@@ -20,7 +20,6 @@ from limask.autoencoder import TokenAutoencoder, Truth
 from limask.autoencoder.losses import Scored
 from limask.layouts import token_starts, tokens
 from limask.layouts.teammates import known_from_state, known_from_teammates
-from limask.learning.distillation import distillation_loss
 from limask.learning.trainer import Trainer
 from limask.learning.update import Update
 from limask.networks.packing import Packing
@@ -107,8 +106,7 @@ class Reconstruction(Trainer):
             of_view = self._view_loss(part, view)
             part.check("hidden view's loss", of_view)
             stats["view_loss"] = of_view.detach()
-        grad_norm = self.step(rec, of_view, part)
-        return stats | {"rec_loss": rec.detach(), "rec_grad_norm": grad_norm}
+        return stats | {"rec_loss": rec.detach()} | self.step(rec, of_view, part)
 
     def masks(self, update: Update) -> torch.Tensor:
         """What the masker hides in the episodes of an update: (B, T, N, K) bool, True = hidden."""
@@ -145,15 +143,14 @@ class Reconstruction(Trainer):
         if q_values is None or not q_values.requires_grad:
             q_values, _ = self.agent.sequence(view.inputs, counts)
         if self.config.view.loss == "td":
-            return update.hidden_view_loss(q_values)
+            return update.hidden_view_loss(q_values, None)
         full = update.inputs
         if update.truth is not None:
             full = torch.cat([update.truth, self._split(full)[1]], dim=-1)
         assert self.teacher is not None
         with torch.no_grad():
             q_full, _ = self.teacher.sequence(full, counts)
-        is_available = update.packing.pack(update.batch["avail_actions"]) > 0
-        return distillation_loss(q_values, q_full, is_available)
+        return update.hidden_view_loss(q_values, q_full)
 
     @torch.no_grad()
     def look(self, update: Update) -> Look:
@@ -251,9 +248,11 @@ class Reconstruction(Trainer):
             stats["rec_error_unseen"] = (error * is_unseen).sum() / is_unseen.sum().clamp(min=1)
         return stats
 
-    def step(self, rec: torch.Tensor, of_view: torch.Tensor | None, update: Update) -> torch.Tensor:
+    def step(
+        self, rec: torch.Tensor, of_view: torch.Tensor | None, update: Update
+    ) -> dict[str, torch.Tensor]:
         """Step the autoencoder, and add the gradients of λ_rec · ``rec`` and λ_view · ``of_view`` to the
-        agent's; returns the norm of the former.
+        agent's; returns their norms, which are to be logged.
 
         The agent's gradients from the TD loss are there already, clipped: they are what they would be without
         an autoencoder. Until ``warmup`` environment steps the reconstruction trains the decoder only;
@@ -271,7 +270,7 @@ class Reconstruction(Trainer):
         if not shares_encoder:
             rec = self.config.autoencoder.weight * rec
         shared = self.agent.q_parameters() if is_shared or of_view is not None else []
-        norms = rec.new_zeros(())
+        norms = {"rec_grad_norm": rec.new_zeros(())}
         is_scored = rec.requires_grad
         if is_scored:
             wanted = own + shared if is_shared else own
@@ -283,13 +282,14 @@ class Reconstruction(Trainer):
             own_norm = nn.utils.clip_grad_norm_(own, self.max_norm)
             update.check("norm of the reconstruction loss's gradient", own_norm)
             if not shares_encoder:
-                norms = own_norm
+                norms["rec_grad_norm"] = own_norm
             if is_shared:
-                norms = self._share(shared, gradients[len(own) :], update)
+                norms["rec_grad_norm"] = self._share(shared, gradients[len(own) :], update)
         if of_view is not None:
             of_agent = torch.autograd.grad(of_view, shared, allow_unused=True)
             weight, name = self.config.view.weight, "norm of the hidden view's gradient"
-            _add_clipped(shared, of_agent, weight, self.max_norm, partial(update.check, name))
+            check = partial(update.check, name)
+            norms["view_grad_norm"] = _add_clipped(shared, of_agent, weight, self.max_norm, check)
         if is_scored:
             self.optimiser.step()
         return norms

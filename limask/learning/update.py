@@ -66,8 +66,9 @@ class Update(ABC):
         """
 
     @abstractmethod
-    def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor:
-        """TD loss of Q-values (M, N, A) of the hidden view towards the full view's targets."""
+    def hidden_view_loss(self, q_values: torch.Tensor, q_full: torch.Tensor | None) -> torch.Tensor:
+        """Loss of Q-values (M, N, A) of the hidden view: towards the teacher's of the full view, ``q_full``
+        (M, N, A), or without them the TD loss towards the full view's targets."""
 
     def hints(self, names: frozenset[Signal]) -> Hints:
         """The signals of these names."""

@@ -248,7 +248,7 @@ class HostUpdate(Update):
         )
         return self.packing.unpack(gradients)
 
-    def hidden_view_loss(self, q_values: torch.Tensor) -> torch.Tensor:
+    def hidden_view_loss(self, q_values: torch.Tensor, q_full: torch.Tensor | None) -> torch.Tensor:
         """See ``Update.hidden_view_loss``.
 
         Raises:
